@@ -1,0 +1,65 @@
+"""Every bound, with its unit in its name and its reason beside it.
+
+Relations between bounds are checked when this module is imported, so an edit that breaks one cannot start.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- one event -------------------------------------------------------------------------------------------------
+event_bytes_max: Final = 256 * 1024  # one JSON event; larger ones are documents, not events
+event_id_chars_max: Final = 256  # UUIDs take 36; Segment allows free text
+envelope_chars_max: Final = 1024  # any other envelope string
+json_depth_max: Final = 32  # deeper documents are attacks or bugs; the decoder must never recurse freely
+integer_min: Final = -(2**63)  # a property of type int is an Iceberg long
+integer_max: Final = 2**63 - 1
+ts_ahead_s_max: Final = 24 * 3600  # phones with a wrong clock; more is a dead letter
+ts_earliest: Final = "2000-01-01T00:00:00Z"  # before any event that could be meant
+
+# --- one request -----------------------------------------------------------------------------------------------
+body_bytes_max: Final = 8 * 1024 * 1024  # compressed or not, as received
+body_decoded_bytes_max: Final = 32 * 1024 * 1024  # after gzip or zstd: bounds what a bomb can cost
+batch_events_max: Final = 10_000  # events of one request
+queue_bytes_max: Final = 64 * 1024 * 1024  # decoded events of one process that wait for their fsync
+group_commit_wait_s: Final = 0.004  # how long an append waits for company: well under a request's own latency
+refused_samples_max: Final = 100  # kept per group commit, so that a flood of rubbish cannot fill the disk
+refused_sample_bytes_max: Final = 1024
+
+# --- log -------------------------------------------------------------------------------------------------------
+log_partitions: Final = 4  # twice the cores of the smallest machine, fixed when a log is created
+segment_bytes_max: Final = 256 * 1024 * 1024  # a segment is dropped whole; small enough to drop often
+segment_age_s_max: Final = 24 * 3600
+log_retention_s: Final = 14 * 24 * 3600  # must outlive the window in which a retry is recognised
+dead_letter_retention_s: Final = 90 * 24 * 3600  # long enough to notice, fix and replay
+record_events_max: Final = 8_192  # events of one log record: bounds what a reader must hold
+
+# --- ingest ----------------------------------------------------------------------------------------------------
+contribution_rows_max: Final = 500_000  # one worker's file: about 40 MB of Parquet
+commit_interval_s: Final = 0.5  # a commit costs 0.05 to 0.25 s
+dedupe_window_s: Final = 7 * 24 * 3600  # clients retry for hours, phones come back after days
+hot_fingerprints_max: Final = 4_000_000  # a worker's memory table: 2**23 slots of 20 B = 168 MB
+clock_skew_s_max: Final = 300  # between machines
+
+# --- lake ------------------------------------------------------------------------------------------------------
+live_snapshots_max: Final = 500
+snapshot_age_s_min: Final = 3600  # a reader that loaded a snapshot may use it this long
+orphan_age_s_min: Final = 24 * 3600  # a file that no snapshot names may belong to a commit under way
+fresh_files_max: Final = 32  # more than this and compaction runs
+compaction_rows_max: Final = 4_000_000  # sorted in memory at once
+sorted_runs_max: Final = 4  # more than this and runs are merged
+
+# --- definitions -----------------------------------------------------------------------------------------------
+name_chars_max: Final = 64
+variants_max: Final = 64
+properties_max: Final = 2_000  # columns of the one wide table
+
+# --- statistics ------------------------------------------------------------------------------------------------
+alpha_default: Final = 0.05  # two-sided
+srm_alarm_p: Final = 0.001  # the sample-ratio alarm
+
+assert body_bytes_max <= body_decoded_bytes_max <= queue_bytes_max, "one request must fit the queue"
+assert event_bytes_max <= body_bytes_max
+assert dedupe_window_s < log_retention_s, "the index is rebuilt from the log, so the log must hold the window"
+assert log_retention_s <= dead_letter_retention_s
+assert snapshot_age_s_min < orphan_age_s_min, "a file must outlive every reader that may name it"

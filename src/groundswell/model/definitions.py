@@ -1,0 +1,111 @@
+"""What people define: properties, events, metrics, experiments, sources. Nouns only; rules between them are in ``check``.
+
+A definition is a frozen struct with the same field names as its YAML. ``Definitions`` is one version of all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+
+__all__ = [
+    "Definitions",
+    "EventDef",
+    "ExperimentDef",
+    "MetricDef",
+    "Operand",
+    "PropertyDef",
+    "PropertyType",
+    "SourceDef",
+    "UnitKind",
+]
+
+PropertyType = Literal["string", "int", "float", "bool", "timestamp"]
+UnitKind = Literal["user_id", "anonymous_id", "device_id"]
+UNIT_KINDS: Final[tuple[UnitKind, ...]] = ("user_id", "anonymous_id", "device_id")  # order of the layout key
+
+EXPOSURE: Final = "exposure"  # the built-in event type by which a unit enters an experiment
+EXPOSURE_EXPERIMENT: Final = "experiment"  # its two built-in properties, both strings
+EXPOSURE_VARIANT: Final = "variant"
+
+
+class _Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Shared settings of every definition."""
+
+
+class PropertyDef(_Definition, frozen=True):
+    """A typed column of the one wide table; one name and one type in the whole product."""
+
+    type: PropertyType
+    unit: str | None = None
+    description: str | None = None
+
+
+class EventDef(_Definition, frozen=True):
+    """An event type: which properties it may carry and which it must."""
+
+    properties: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    description: str | None = None
+
+
+class Operand(_Definition, frozen=True):
+    """A per-unit total: the sum of ``value`` over events of type ``event``, or their count where ``value`` is None."""
+
+    event: str
+    value: str | None = None
+
+
+class MetricDef(_Definition, frozen=True):
+    """A metric, defined once.
+
+    ``mean``        per-unit total of ``event``/``value``, averaged over units (a count where ``value`` is None)
+    ``conversion``  share of units with at least one ``event``
+    ``ratio``       sum of the numerator's totals over sum of the denominator's, over units (delta method)
+    """
+
+    type: Literal["mean", "conversion", "ratio"]
+    event: str | None = None
+    value: str | None = None
+    numerator: Operand | None = None
+    denominator: Operand | None = None
+    window: str | None = None  # such as "7d"; counts within it of the exposure
+    better: Literal["higher", "lower"] = "higher"
+    description: str | None = None
+
+
+class ExperimentDef(_Definition, frozen=True):
+    """An experiment: unit, weighted variants, run, metrics. Order of ``variants`` matters and is kept."""
+
+    variants: dict[str, int]
+    unit: UnitKind = "user_id"
+    start: str | None = None  # RFC 3339 or a date; None is a draft
+    end: str | None = None
+    metrics: tuple[str, ...] = ()
+    salt: str | None = None  # None: the experiment's own name
+    alpha: float | None = None
+    description: str | None = None
+
+    @property
+    def baseline(self) -> str:
+        """The variant named ``control``, else the first."""
+        return "control" if "control" in self.variants else next(iter(self.variants))
+
+
+class SourceDef(_Definition, frozen=True):
+    """Where events come from; write keys belong to a source."""
+
+    description: str | None = None
+
+
+class Definitions(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of everything that is defined. ``version`` 0 is empty."""
+
+    version: int = 0
+    properties: Mapping[str, PropertyDef] = {}
+    events: Mapping[str, EventDef] = {}
+    metrics: Mapping[str, MetricDef] = {}
+    experiments: Mapping[str, ExperimentDef] = {}
+    sources: Mapping[str, SourceDef] = {}
