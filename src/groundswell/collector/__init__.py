@@ -1,1 +1,1 @@
-"""TODO."""
+"""The collector: events over HTTP, acknowledged when they are durable."""

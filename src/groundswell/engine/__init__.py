@@ -1,1 +1,1 @@
-"""TODO."""
+"""The engine: a plan of metrics over a snapshot of the lake -> moments."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Experiments: scorecards from moments, published, recomputed and explained."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Ingest: from log to lake exactly once."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The lake: one wide Iceberg table; data and offsets in one commit."""

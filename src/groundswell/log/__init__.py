@@ -1,1 +1,1 @@
-"""TODO."""
+"""The event log: durable ordered bytes in partitions."""

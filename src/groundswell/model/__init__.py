@@ -1,1 +1,1 @@
-"""TODO."""
+"""Nouns that every room shares."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""A world with known truth, and seeded faults for the whole pipeline."""

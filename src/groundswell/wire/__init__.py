@@ -1,1 +1,1 @@
-"""TODO."""
+"""Bytes to typed Arrow and back: decode, validate, hash, the log's record form. Pure functions."""

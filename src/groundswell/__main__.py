@@ -1,0 +1,5 @@
+"""``python -m groundswell``."""
+
+from groundswell.cli import main
+
+main()
