@@ -1,1 +1,1 @@
-"""The lake: one wide Iceberg table; data and offsets in one commit."""
+"""The lake: one wide Iceberg table of events; the only room that knows Iceberg, Parquet and DuckDB."""

@@ -37,7 +37,7 @@ class IngestState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LakeFile(NamedTuple):
-    """A data file, written and fsynced. ``sorted_run`` 0 is a fresh file; else the id of the sorted run it is part of."""
+    """A data file, written and fsynced. ``sorted_run`` 0 is a fresh file; else the id of its sorted run."""
 
     path: str
     rows: int
@@ -78,7 +78,7 @@ class Lake(Protocol):
         ...
 
     def commit(self, decide: Callable[[IngestState], Change | None]) -> Snapshot | None:
-        """Load the table, ask ``decide`` about its state, and commit the change by compare-and-swap on that very metadata.
+        """Load the table, ask ``decide`` about its state, commit the change by compare-and-swap on that very metadata.
 
         ``decide`` returns None to commit nothing, or raises; it may be asked again after a lost race.
 
@@ -108,7 +108,8 @@ class Lake(Protocol):
         self, files: Sequence[LakeFile], columns: Sequence[str], *, unit_hash: tuple[int, int] | None = None
     ) -> pa.Table:
         """Return ``columns`` of ``files``, those a file lacks as null; with ``unit_hash`` (low, high), both inclusive,
-        only rows in that range (row groups outside are not read). Order of rows is that of files."""
+        only rows in that range (row groups outside are not read). Order of rows is that of files.
+        """
         ...
 
     def tag(self, name: str, snapshot_id: int, *, keep_s: int) -> None:
@@ -117,7 +118,8 @@ class Lake(Protocol):
 
     def expire(self) -> int:
         """Expire snapshots past age and count (tagged and current ones stay); delete files that only they named.
-        Return how many snapshots went."""
+        Return how many snapshots went.
+        """
         ...
 
     def remove_orphans(self) -> int:

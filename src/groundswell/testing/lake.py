@@ -1,0 +1,180 @@
+"""Doubles of the lake: the whole contract in memory, and one that fails where it is told to.
+
+Invariants
+    ``MemoryLake`` keeps every promise of ``lake.contract``, races between threads included
+    ``FaultyLake`` fails only as a real lake may: a raised error says nothing about whether the commit happened
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import pyarrow as pa
+
+from groundswell import limits
+from groundswell.errors import CommitConflict, InvalidInput, SnapshotGone
+from groundswell.lake.columns import ENVELOPE_SCHEMA, check_table, merge_columns
+from groundswell.lake.contract import Change, IngestState, LakeFile, Snapshot
+from groundswell.lake.reading import describe, select
+from groundswell.model.clock import Clock, SystemClock
+from groundswell.model.definitions import Definitions
+
+__all__ = ["MemoryLake"]
+
+_RACES_MAX: Final = 16
+_US_PER_S: Final = 1_000_000
+
+
+class _Version:
+    """One version of the table: a snapshot and its files by path."""
+
+    def __init__(self, snapshot: Snapshot, files: Mapping[str, LakeFile]) -> None:
+        self.snapshot = snapshot
+        self.files = files
+        self.replaced_us: int | None = None
+
+
+class MemoryLake:
+    """The lake in memory. Snapshot ids count from 1, so that a simulation prints the same ids for the same seed."""
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._lock = threading.Lock()
+        self._schema = ENVELOPE_SCHEMA
+        self._tables: dict[str, pa.Table] = {}
+        self._written_us: dict[str, int] = {}
+        self._versions: list[_Version] = []
+        self._tags: dict[str, tuple[int, int]] = {}
+        self._count = 0
+
+    def ensure_columns(self, definitions: Definitions) -> None:
+        with self._lock:
+            for field in merge_columns(self._schema, definitions):
+                self._schema = self._schema.append(field)
+
+    def write(self, table: pa.Table, *, sorted_run: int = 0) -> LakeFile:
+        check_table(self._schema, table)
+        with self._lock:
+            self._count += 1
+            path = f"memory://events/{sorted_run}-{self._count:08d}.parquet"
+            self._tables[path] = table
+            self._written_us[path] = self._clock.now_us()
+        return describe(path, table, sorted_run=sorted_run, size=table.nbytes)
+
+    def commit(self, decide: Callable[[IngestState], Change | None]) -> Snapshot | None:
+        for _ in range(_RACES_MAX):
+            base = self._newest()
+            change = decide(base.snapshot.state if base else IngestState())
+            if change is None:
+                return None
+            files = _changed_files(base.files if base else {}, change)
+            with self._lock:
+                newest = self._versions[-1] if self._versions else None
+                if newest is base:
+                    return self._append(base, change, files)
+        raise CommitConflict(f"lost {_RACES_MAX} races in a row against other committers")
+
+    def _append(self, base: _Version | None, change: Change, files: dict[str, LakeFile]) -> Snapshot:
+        if missing := [path for path in files if path not in self._tables]:
+            raise InvalidInput("file", missing[0], "must have been written to this lake")
+        state = change.state or (base.snapshot.state if base else IngestState())
+        now_us = self._clock.now_us()
+        number = base.snapshot.snapshot_id + 1 if base else 1
+        snapshot = Snapshot(number, now_us, state)
+        if base:
+            base.replaced_us = now_us
+        self._versions.append(_Version(snapshot, files))
+        return snapshot
+
+    def _newest(self) -> _Version | None:
+        with self._lock:
+            return self._versions[-1] if self._versions else None
+
+    def current(self) -> Snapshot | None:
+        newest = self._newest()
+        return newest.snapshot if newest else None
+
+    def snapshot(self, snapshot_id: int) -> Snapshot:
+        return self._version(snapshot_id).snapshot
+
+    def _version(self, snapshot_id: int) -> _Version:
+        with self._lock:
+            for version in self._versions:
+                if version.snapshot.snapshot_id == snapshot_id:
+                    return version
+        raise SnapshotGone(f"snapshot {snapshot_id} is not in the lake: it has expired or never was")
+
+    def snapshots(self) -> list[Snapshot]:
+        with self._lock:
+            return [version.snapshot for version in self._versions]
+
+    def files(self, snapshot_id: int | None = None) -> list[LakeFile]:
+        version = self._newest() if snapshot_id is None else self._version(snapshot_id)
+        return list(version.files.values()) if version else []
+
+    def read(
+        self, files: Sequence[LakeFile], columns: Sequence[str], *, unit_hash: tuple[int, int] | None = None
+    ) -> pa.Table:
+        with self._lock:
+            schema = self._schema
+            tables = []
+            for file in files:
+                if file.path not in self._tables:
+                    raise SnapshotGone(f"file {file.path} was deleted: no live snapshot names it")
+                tables.append(self._tables[file.path])
+        return select(schema, tables, columns, unit_hash)
+
+    def tag(self, name: str, snapshot_id: int, *, keep_s: int) -> None:
+        self._version(snapshot_id)
+        with self._lock:
+            self._tags[name] = (snapshot_id, self._clock.now_us() + keep_s * _US_PER_S)
+
+    def expire(self) -> int:
+        now_us = self._clock.now_us()
+        oldest_us = now_us - limits.snapshot_age_s_min * _US_PER_S
+        with self._lock:
+            self._tags = {name: tag for name, tag in self._tags.items() if tag[1] > now_us}
+            kept_ids = {snapshot_id for snapshot_id, _ in self._tags.values()}
+            untagged = [v for v in self._versions if v.snapshot.snapshot_id not in kept_ids]
+            young = [v for v in untagged if v.replaced_us is None or v.replaced_us >= oldest_us]
+            kept_ids |= {v.snapshot.snapshot_id for v in young[-limits.live_snapshots_max :]}
+            gone = [v for v in self._versions if v.snapshot.snapshot_id not in kept_ids]
+            self._versions = [v for v in self._versions if v.snapshot.snapshot_id in kept_ids]
+            named = {path for version in self._versions for path in version.files}
+            for version in gone:
+                if version.replaced_us is not None and version.replaced_us < oldest_us:
+                    for path in version.files.keys() - named:
+                        self._tables.pop(path, None)
+        return len(gone)
+
+    def remove_orphans(self) -> int:
+        oldest_us = self._clock.now_us() - limits.orphan_age_s_min * _US_PER_S
+        with self._lock:
+            named = {path for version in self._versions for path in version.files}
+            orphans = [p for p in self._tables if p not in named and self._written_us[p] < oldest_us]
+            for path in orphans:
+                del self._tables[path]
+        return len(orphans)
+
+    def location(self) -> Mapping[str, str]:
+        return {
+            "catalog": "memory",
+            "namespace": "groundswell",
+            "table": "events",
+            "warehouse": "memory://",
+            "metadata": "",
+        }
+
+
+def _changed_files(files: Mapping[str, LakeFile], change: Change) -> dict[str, LakeFile]:
+    changed = dict(files)
+    for file in change.remove:
+        if changed.pop(file.path, None) is None:
+            raise CommitConflict(f"file {file.path} is no longer in the table; reload and decide again")
+    for file in change.add:
+        if file.path in changed:
+            raise CommitConflict(f"file {file.path} is already in the table")
+        changed[file.path] = file
+    return changed
