@@ -1,1 +1,1 @@
-"""Bytes to typed Arrow and back: decode, validate, hash, the log's record form. Pure functions."""
+"""Bytes to typed Arrow and back: hash, schema, decode, the log's record form. Pure functions of their input."""
