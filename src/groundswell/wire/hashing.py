@@ -2,13 +2,14 @@
 
 Invariants
     the scalar and the vectorised form of a hash are one kernel, so they cannot differ
-    a hash never depends on the machine, the process or the version of Python: it is stored in tables and compared years later
+    a hash never depends on machine, process or version of Python: it is stored in tables and compared years later
     an event's fingerprint is the 128-bit hash of its id under a key that is the 128-bit hash of its source,
     so that no pair (source, event_id) can be read as another
 
 The key separates these hashes from other uses; it is no secret, so a sender who wants two of its own ids to collide and
 can break SipHash under a known key may do so, and harms only its own events.
 """
+# ruff: noqa: PLR0917, FBT001 (compiled kernels take their arguments by position)
 
 from __future__ import annotations
 
@@ -19,7 +20,6 @@ import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 __all__ = ["KEY", "content_hashes", "fingerprint", "fingerprints", "hash64", "hash128", "unit_columns"]
 
@@ -58,7 +58,7 @@ def _round(v0: Any, v1: Any, v2: Any, v3: Any) -> Any:  # pragma: no cover - com
     cache=True,
     nogil=True,
 )
-def _siphash(data: Any, start: int, stop: int, k0: Any, k1: Any, wide: bool) -> Any:  # pragma: no cover - compiled
+def _siphash(data: Any, start: Any, stop: Any, k0: Any, k1: Any, wide: bool) -> Any:  # pragma: no cover - compiled
     """Return both words of SipHash-2-4-128 of data[start:stop], or (SipHash-2-4-64, 0) where not ``wide``."""
     v0 = k0 ^ np.uint64(0x736F6D6570736575)
     v1 = k1 ^ np.uint64(0x646F72616E646F6D)
@@ -153,7 +153,7 @@ def _add_number_hashes(bits: Any, valid: Any, k0: Any, k1: Any, out: Any) -> Non
 
 def hash128(data: bytes, key: tuple[int, int] = KEY) -> tuple[int, int]:
     """Return both 64-bit words, unsigned, of SipHash-2-4-128."""
-    first, second = _siphash(_as_uint8(data), 0, len(data), np.uint64(key[0]), np.uint64(key[1]), True)  # noqa: FBT003
+    first, second = _siphash(_as_uint8(data), 0, len(data), np.uint64(key[0]), np.uint64(key[1]), True)
     return int(first), int(second)
 
 
@@ -165,13 +165,9 @@ def hash64(value: str | pa.Array | pa.ChunkedArray) -> Any:
     """
     if isinstance(value, str):
         data = _encoded(value)
-        first, _ = _siphash(_as_uint8(data), 0, len(data), np.uint64(KEY[0]), np.uint64(KEY[1]), False)  # noqa: FBT003
+        first, _ = _siphash(_as_uint8(data), 0, len(data), np.uint64(KEY[0]), np.uint64(KEY[1]), False)
         return _signed(int(first))
-    data, offsets = _string_buffers(value)
-    rows = len(offsets) - 1
-    out = np.empty(rows, np.uint64)
-    _hash_column(data, offsets, np.zeros(rows, np.int32), _ONE_KEY[0], _ONE_KEY[1], out, out, False)  # noqa: FBT003
-    return out.view(np.int64)
+    return _hash_strings(*_string_buffers(value))
 
 
 def fingerprint(source: str, event_id: str) -> tuple[int, int]:
@@ -194,14 +190,14 @@ def fingerprints(
         which = np.ascontiguousarray(coded.indices.to_numpy(zero_copy_only=False), np.int32)
     keys = np.array([hash128(name.encode()) for name in names], np.uint64).reshape(-1, 2)
     h1, h2 = np.empty(rows, np.uint64), np.empty(rows, np.uint64)
-    _hash_column(data, offsets, which, keys[:, 0].copy(), keys[:, 1].copy(), h1, h2, True)  # noqa: FBT003
+    _hash_column(data, offsets, which, keys[:, 0].copy(), keys[:, 1].copy(), h1, h2, True)
     return h1.view(np.int64), h2.view(np.int64)
 
 
 def unit_columns(
     user_id: pa.Array | None, anonymous_id: pa.Array | None, device_id: pa.Array | None
 ) -> tuple[pa.Array, pa.Array]:
-    """Return (unit_hash int64, unit_kind int32) of the layout key: the first of the three that is neither null nor empty.
+    """Return (unit_hash int64, unit_kind int32) of the layout key: the first of the three that is not empty.
 
     Both are null where an event names nobody. Equal texts of different kinds share a hash: the kind is its own column.
     """
@@ -211,10 +207,10 @@ def unit_columns(
     for number, column in enumerate(given):
         if column is None or column.null_count == rows:
             continue
-        named = np.asarray(pc.greater(pc.binary_length(column), 0).fill_null(False))  # noqa: FBT003
-        take = named & (kind < 0)
+        data, offsets = _string_buffers(column)
+        take = (offsets[1:] > offsets[:-1]) & (kind < 0)
         if take.any():
-            np.copyto(unit_hash, hash64(column), where=take)
+            np.copyto(unit_hash, _hash_strings(data, offsets), where=take)
             kind[take] = number
     nobody = kind < 0
     return pa.array(unit_hash, mask=nobody), pa.array(kind, mask=nobody)
@@ -227,15 +223,19 @@ def content_hashes(columns: Mapping[str, pa.Array], rows: int) -> Int64s:
         if column.null_count == rows:
             continue
         k0, k1 = (np.uint64(word) for word in hash128(name.encode()))
-        if column.null_count:
-            valid = np.asarray(column.is_valid()).view(np.uint8)
-        else:
-            valid = np.ones(rows, np.uint8)
+        valid = np.asarray(column.is_valid()).view(np.uint8) if column.null_count else np.ones(rows, np.uint8)
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             data, offsets = _string_buffers(column)
             _add_string_hashes(data, offsets, valid, k0, k1, out)
         else:
             _add_number_hashes(_number_bits(column), valid, k0, k1, out)
+    return out.view(np.int64)
+
+
+def _hash_strings(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int32]) -> Int64s:
+    rows = len(offsets) - 1
+    out = np.empty(rows, np.uint64)
+    _hash_column(data, offsets, np.zeros(rows, np.int32), _ONE_KEY[0], _ONE_KEY[1], out, out, False)
     return out.view(np.int64)
 
 
