@@ -28,6 +28,8 @@ refused_sample_bytes_max: Final = 1024
 
 # --- log -------------------------------------------------------------------------------------------------------
 log_partitions: Final = 4  # twice the cores of the smallest machine, fixed when a log is created
+log_partitions_max: Final = 1_024  # each is a table of every segment and a fingerprint index of ingest
+record_bytes_max: Final = 64 * 1024 * 1024  # one record fits the queue of a process; SQLite ends at 1 GB
 segment_bytes_max: Final = 256 * 1024 * 1024  # a segment is dropped whole; small enough to drop often
 segment_age_s_max: Final = 24 * 3600
 log_retention_s: Final = 14 * 24 * 3600  # must outlive the window in which a retry is recognised
@@ -40,6 +42,13 @@ commit_interval_s: Final = 0.5  # a commit costs 0.05 to 0.25 s
 dedupe_window_s: Final = 7 * 24 * 3600  # clients retry for hours, phones come back after days
 hot_fingerprints_max: Final = 4_000_000  # a worker's memory table: 2**23 slots of 20 B = 168 MB
 clock_skew_s_max: Final = 300  # between machines
+ingest_read_bytes_max: Final = 8 * 1024 * 1024  # undecoded records a worker holds for one partition
+contributions_waiting_max: Final = 2  # of one worker: it writes one while the other is committed
+ingest_poll_s: Final = 0.05  # how often an idle worker looks into the log
+backoff_s_min: Final = 0.05  # first wait after a transient error, doubled each time
+backoff_s_max: Final = 5.0  # a store that comes back is noticed this soon
+upkeep_interval_s: Final = 10.0  # between rounds of compaction, expiry and log maintenance
+orphan_sweep_interval_s: Final = 3600.0  # a sweep lists every data file
 
 # --- lake ------------------------------------------------------------------------------------------------------
 live_snapshots_max: Final = 500
@@ -53,6 +62,15 @@ sorted_runs_max: Final = 4  # more than this and runs are merged
 name_chars_max: Final = 64
 variants_max: Final = 64
 properties_max: Final = 2_000  # columns of the one wide table
+definitions_max: Final = 10_000  # objects of one kind: a portfolio of 100 experiments with room to grow a hundredfold
+weight_sum_max: Final = 2**31 - 1  # of one experiment: flagd's bound, so that (hash * total) >> 32 stays within 64 bits
+metric_window_s_max: Final = 10 * 366 * 24 * 3600  # ten years, far below the microseconds that 64 bits hold
+description_chars_max: Final = 4_000
+manifest_bytes_max: Final = 16 * 1024 * 1024  # one file of definitions
+manifest_nodes_max: Final = 1_000_000  # values of one manifest after anchors are followed: bounds what a bomb can cost
+manifest_depth_max: Final = 16  # a definition needs five
+definitions_poll_s: Final = 1.0  # how old what a running process knows of definitions and keys may be
+store_busy_s: Final = 5.0  # how long a write waits for another process's transaction, which takes milliseconds
 
 # --- statistics ------------------------------------------------------------------------------------------------
 alpha_default: Final = 0.05  # two-sided
@@ -60,6 +78,7 @@ srm_alarm_p: Final = 0.001  # the sample-ratio alarm
 
 assert body_bytes_max <= body_decoded_bytes_max <= queue_bytes_max, "one request must fit the queue"
 assert event_bytes_max <= body_bytes_max
+assert record_bytes_max <= queue_bytes_max <= segment_bytes_max
 assert dedupe_window_s < log_retention_s, "the index is rebuilt from the log, so the log must hold the window"
 assert log_retention_s <= dead_letter_retention_s
 assert snapshot_age_s_min < orphan_age_s_min, "a file must outlive every reader that may name it"

@@ -13,7 +13,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-__all__ = ["DEAD_TOPIC", "EVENTS_TOPIC", "INTAKE_TOPIC", "Entry", "EventLog", "Origin", "Record", "SegmentSummary", "Tally"]
+__all__ = [
+    "DEAD_TOPIC",
+    "EVENTS_TOPIC",
+    "INTAKE_TOPIC",
+    "Entry",
+    "EventLog",
+    "Origin",
+    "Record",
+    "SegmentSummary",
+    "Tally",
+]
 
 EVENTS_TOPIC = "events"  # typed batches; partitioned by unit
 DEAD_TOPIC = "dead_letters"  # dead letters and their replays; one partition
@@ -81,7 +91,8 @@ class EventLog(Protocol):
 
         Raises:
             RetentionGap: ``start`` was dropped.
-            Corrupt: a record does not match its checksum.
+            Corrupt: a record does not match its checksum, or ``start`` lies past the end: records that were once read are
+                gone, and going on would skip whatever is appended in their place.
         """
         ...
 
@@ -107,7 +118,9 @@ class EventLog(Protocol):
 
     def maintain(self, keep: Mapping[str, Mapping[int, int]]) -> int:
         """Seal a full or old segment, drop sealed ones that are past retention and wholly below ``keep``
-        (topic -> partition -> first offset still needed). Return how many were dropped."""
+        (topic -> partition -> first offset still needed; a topic that is not named needs nothing). Return how many
+        segments went wholly.
+        """
         ...
 
     def close(self) -> None:
