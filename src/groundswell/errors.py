@@ -7,7 +7,8 @@
     │   └── CommitConflict        someone else committed first; reload and decide
     └── Terminal                  the same call fails again until something changes
         ├── InvalidInput          a value breaks a rule (carries name, value, rule, next step)
-        │   └── InvalidDefinition a definition file breaks a rule (carries file and line)
+        │   └── InvalidDefinition a definition breaks a rule (carries file and line)
+        │       └── InvalidDefinitions  every problem of one manifest at once
         ├── NotFound              no such object
         ├── Conflict              an object exists in another version or with other content
         ├── Unauthorized          a key is missing, unknown or revoked
@@ -18,10 +19,12 @@
         ├── NotComputable         a number cannot be computed; carries the reason
         └── NotInstalled          an optional engine is missing; carries the install command
 
-Driver exceptions (sqlite3, pyarrow, pyiceberg, sqlalchemy, OSError) are mapped to these at the seam that owns the driver.
+Driver exceptions (sqlite3, pyarrow, pyiceberg, sqlalchemy, OSError) are mapped to these at the seam that owns them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 __all__ = [
     "CommitConflict",
@@ -29,6 +32,7 @@ __all__ = [
     "Corrupt",
     "GroundswellError",
     "InvalidDefinition",
+    "InvalidDefinitions",
     "InvalidInput",
     "NotComputable",
     "NotFound",
@@ -111,6 +115,23 @@ class InvalidDefinition(InvalidInput):
         where = ":".join(str(part) for part in (self.file, self.line) if part is not None)
         text = super().__str__()
         return f"{where}: {text}" if where else text
+
+
+class InvalidDefinitions(InvalidDefinition):
+    """Every problem of one manifest, so that they can be mended in one go; ``problems`` is never empty."""
+
+    def __init__(self, problems: Sequence[InvalidDefinition]) -> None:
+        first = problems[0]
+        super().__init__(
+            first.name, first.value, first.rule, next_step=first.next_step, file=first.file, line=first.line
+        )
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return str(self.problems[0])
+        lines = "\n".join(f"  {problem}" for problem in self.problems)
+        return f"{len(self.problems)} problems; nothing was applied\n{lines}"
 
 
 class NotFound(Terminal):

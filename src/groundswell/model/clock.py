@@ -1,6 +1,6 @@
 """Time, injected. Nobody else asks the machine what time it is.
 
-Inside, a moment is an int of microseconds since 1970-01-01T00:00:00Z (suffix ``_us``); at the edges it is RFC 3339 text.
+Inside, a moment is an int of microseconds since 1970-01-01T00:00:00Z (suffix ``_us``); at the edges, RFC 3339 text.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Invariants
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import msgspec
 
@@ -56,7 +56,7 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     event_id: str | None = None
 
 
-class Position(NamedTuple):
+class Position(msgspec.Struct, frozen=True, order=True):
     """A place in the log: an offset in a partition, and an event's index in that record's batch."""
 
     partition: int

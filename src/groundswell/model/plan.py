@@ -16,7 +16,7 @@ __all__ = ["Aggregates", "ExperimentPlan", "ExperimentResult", "MetricPlan", "Pl
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A per-unit number: ``sum`` of ``value`` over ``event``s in the window, their ``count``, or whether there is ``any``."""
+    """A per-unit number: ``sum`` of ``value`` over ``event``s, their ``count``, or whether there is ``any``."""
 
     event: str
     kind: Literal["sum", "count", "any"]
@@ -34,7 +34,7 @@ class MetricPlan:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentPlan:
-    """Whom to count and what. ``start_us`` is inclusive, ``end_us`` (None: still running) exclusive, both of exposures."""
+    """Whom to count and what. Exposures from ``start_us`` to before ``end_us`` (None: still running) count."""
 
     name: str
     unit: UnitKind
