@@ -1,1 +1,61 @@
-"""TODO."""
+"""Statistics on moments and arrays: pure mathematics, no I/O, no engine.
+
+Everything public is reachable as ``stats.NAME``; the module that holds it is imported on first use, so that importing
+the package costs nothing and scipy is paid for only by those who compute.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from groundswell.model.moments import Moments
+    from groundswell.stats.contrasts import Settings, arm_interval, compare, contrast
+    from groundswell.stats.results import Comparison, Effect, Note
+    from groundswell.stats.sample_ratios import SampleRatio, sample_ratio
+    from groundswell.stats.samples import Pair, Sample
+    from groundswell.stats.sequences import Looks
+
+__all__ = [
+    "Comparison",
+    "Effect",
+    "Looks",
+    "Moments",
+    "Note",
+    "Pair",
+    "Sample",
+    "SampleRatio",
+    "Settings",
+    "arm_interval",
+    "compare",
+    "contrast",
+    "sample_ratio",
+]
+
+_HOME = {  # no module is named like what it exports: importing it would shadow the export
+    "Comparison": "results",
+    "Effect": "results",
+    "Looks": "sequences",
+    "Note": "results",
+    "Pair": "samples",
+    "Sample": "samples",
+    "SampleRatio": "sample_ratios",
+    "Settings": "contrasts",
+    "arm_interval": "contrasts",
+    "compare": "contrasts",
+    "contrast": "contrasts",
+    "sample_ratio": "sample_ratios",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Moments":
+        return import_module("groundswell.model.moments").Moments
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
