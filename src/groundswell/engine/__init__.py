@@ -1,1 +1,1 @@
-"""The engine: a plan of metrics over a snapshot of the lake -> moments."""
+"""A plan of metrics over a snapshot of the lake -> moments, under the rules of counting."""

@@ -1,12 +1,12 @@
 """The engine: a plan of metrics over a snapshot of the lake -> moments, under the rules of counting.
 
 Rules of counting (``docs/concepts/counting.md``)
-    a unit is exposed at its first ``exposure`` by ``ts`` within the run; ties go to the least received_at, then event_hash
+    a unit is exposed at its first ``exposure`` by ``ts`` within the run; ties go to the least event_hash
     events with exposure ts <= ts <= as_of count; with a window also ts < exposure ts + window, for units whose window
     has closed at as_of
-    units seen in two variants of an experiment are excluded, counted and shown
-    an identity (event_hash within a unit) counts once; of several rows the one received first
-    a missing value adds 0 to a sum and is no event for a count of that value
+    units that saw a variant which the experiment does not have, else units that saw two, are excluded and counted
+    an identity (event_hash within a unit) counts once: of its rows the one received first, then the least content_hash
+    a value that is missing (or not finite) adds 0 to a sum and is no event for a count of that value
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ class Engine(Protocol):
         """
         ...
 
-    def unit_table(self, experiment: ExperimentPlan, snapshot_id: int | None = None, as_of_us: int | None = None) -> pa.Table:
+    def unit_table(
+        self, experiment: ExperimentPlan, snapshot_id: int | None = None, as_of_us: int | None = None
+    ) -> pa.Table:
         """Return one row a counted unit: ``unit_hash``, ``variant``, ``exposed_at``, and a float64 column for each term
-        of each metric, named ``<metric>`` or ``<metric>.numerator`` / ``<metric>.denominator``; null where the
-        unit's window has not closed."""
+        of each metric, named ``<metric>`` or ``<metric>.numerator`` / ``<metric>.denominator``; null where the unit's
+        window has not closed. Rows are in order of ``unit_hash``.
+        """
         ...
