@@ -195,14 +195,16 @@ def fingerprints(
 
 
 def unit_columns(
-    user_id: pa.Array | None, anonymous_id: pa.Array | None, device_id: pa.Array | None
+    user_id: pa.Array | None, anonymous_id: pa.Array | None, device_id: pa.Array | None, rows: int | None = None
 ) -> tuple[pa.Array, pa.Array]:
     """Return (unit_hash int64, unit_kind int32) of the layout key: the first of the three that is not empty.
 
     Both are null where an event names nobody. Equal texts of different kinds share a hash: the kind is its own column.
+    ``rows`` is needed where none of the three is given.
     """
     given = [None if column is None else _one_chunk(column) for column in (user_id, anonymous_id, device_id)]
-    rows = next(len(column) for column in given if column is not None)
+    if rows is None:
+        rows = next(len(column) for column in given if column is not None)
     unit_hash, kind = np.zeros(rows, np.int64), np.full(rows, -1, np.int32)
     for number, column in enumerate(given):
         if column is None or column.null_count == rows:

@@ -24,7 +24,15 @@ from groundswell.model.definitions import (
 )
 from groundswell.model.event import ENVELOPE
 
-__all__ = ["DEAD_SCHEMA", "ENVELOPE_TYPES", "PROPERTY_TYPES", "all_events", "all_properties", "events_schema"]
+__all__ = [
+    "DEAD_SCHEMA",
+    "ENVELOPE_TYPES",
+    "PROPERTY_TYPES",
+    "TIMESTAMP",
+    "all_events",
+    "all_properties",
+    "events_schema",
+]
 
 TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
 
