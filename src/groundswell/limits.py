@@ -30,6 +30,10 @@ refused_sample_bytes_max: Final = 1024
 log_partitions: Final = 4  # twice the cores of the smallest machine, fixed when a log is created
 log_partitions_max: Final = 1_024  # each is a table of every segment and a fingerprint index of ingest
 record_bytes_max: Final = 64 * 1024 * 1024  # one record fits the queue of a process; SQLite ends at 1 GB
+group_commit_bytes_max: Final = 16 * 1024 * 1024  # appends that share one transaction: about 50 ms of writing
+wal_bytes_max: Final = 8 * 1024 * 1024  # then it is copied into the segment, while appends wait: about 20 ms
+log_busy_s: Final = 5.0  # how long an append waits for another process's, which takes milliseconds
+log_readers_max: Final = 16  # idle read connections a process keeps open
 segment_bytes_max: Final = 256 * 1024 * 1024  # a segment is dropped whole; small enough to drop often
 segment_age_s_max: Final = 24 * 3600
 log_retention_s: Final = 14 * 24 * 3600  # must outlive the window in which a retry is recognised
@@ -48,6 +52,11 @@ ingest_poll_s: Final = 0.05  # how often an idle worker looks into the log
 backoff_s_min: Final = 0.05  # first wait after a transient error, doubled each time
 backoff_s_max: Final = 5.0  # a store that comes back is noticed this soon
 upkeep_interval_s: Final = 10.0  # between rounds of compaction, expiry and log maintenance
+mapping_chars_max: Final = 1_000_000  # one mapping file of an import; people write these by hand
+import_line_bytes_max: Final = 32 * 1024 * 1024  # a line without an end is no JSON lines file
+import_chunk_rows: Final = 4_096  # rows of a mapped file that are decoded and appended together
+import_chunk_bytes: Final = 1024 * 1024  # the same of JSON lines: about 3,000 events, one record a partition
+import_samples_max: Final = 20  # broken rows that a report shows in words; all are counted
 orphan_sweep_interval_s: Final = 3600.0  # a sweep lists every data file
 
 # --- lake ------------------------------------------------------------------------------------------------------
@@ -71,6 +80,13 @@ manifest_nodes_max: Final = 1_000_000  # values of one manifest after anchors ar
 manifest_depth_max: Final = 16  # a definition needs five
 definitions_poll_s: Final = 1.0  # how old what a running process knows of definitions and keys may be
 store_busy_s: Final = 5.0  # how long a write waits for another process's transaction, which takes milliseconds
+
+# --- flags and pages -------------------------------------------------------------------------------------------
+flag_body_bytes_max: Final = 64 * 1024  # an evaluation context: a person's attributes, not documents
+flag_requests_per_s_max: Final = 2_000  # of one key in one process: a core answers several times this
+flag_burst_s: Final = 2.0  # how much of that rate may come at once, after a pause
+cors_max_age_s: Final = 7200  # how long a browser remembers a preflight; browsers cap it there
+page_rows_max: Final = 200  # dead letters of one page
 
 # --- statistics ------------------------------------------------------------------------------------------------
 alpha_default: Final = 0.05  # two-sided

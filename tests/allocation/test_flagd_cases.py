@@ -41,10 +41,8 @@ def _examples(key: str) -> list[tuple[str, str]]:
     text = (FOLDER / "gherkin" / "fractional.feature").read_text()
     scenario = next(part for part in text.split("Scenario") if f'with key "{key}"' in part)
     table = scenario.rsplit("Examples:", 1)[1]  # the last one is v2 where there are two
-    rows = [
-        tuple(cell.strip() for cell in line.strip("| ").split("|"))
-        for line in re.findall(r"^ *\|.*$", table, re.MULTILINE)
-    ]
+    lines = re.findall(r"^ *\|.*$", table, re.MULTILINE)
+    rows = [tuple(cell.strip() for cell in line.strip("| ").split("|")) for line in lines]
     return [(row[0], row[1]) for row in rows[1:]]
 
 

@@ -13,7 +13,7 @@ Invariants
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from groundswell import limits
 from groundswell.allocation.hash import absorb_blocks, finish, whole_blocks
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Allocator", "Answer", "State", "assign", "assign_many"]
 
 State = Literal["draft", "scheduled", "running", "ended"]
-
-_TOTAL_WEIGHT_MAX: Final = 2**31 - 1  # flagd's own bound; 64-bit products never overflow below it
 
 
 class Answer(NamedTuple):
@@ -149,14 +147,15 @@ def _cumulative_weights(where: str, weights: dict[str, int]) -> tuple[int, ...]:
         if weight < 0:
             raise InvalidInput(f"{where}.variants.{name}", weight, "must be >= 0")
     sums = tuple(accumulate(weights.values()))
-    if not 1 <= sums[-1] <= _TOTAL_WEIGHT_MAX:
+    if not 1 <= sums[-1] <= limits.weight_sum_max:
         raise InvalidInput(
             f"{where}.variants",
             weights,
-            f"must have weights that sum to 1..{_TOTAL_WEIGHT_MAX}",
+            f"must have weights that sum to 1..{limits.weight_sum_max}",
             next_step="give at least one variant a weight above 0",
         )
     return sums
 
 
 assert limits.variants_max <= 127, "bucket indices are int8"
+assert limits.weight_sum_max < 2**32, "the product of a hash and a sum of weights must fit 64 bits"
