@@ -91,8 +91,8 @@ class EventLog(Protocol):
 
         Raises:
             RetentionGap: ``start`` was dropped.
-            Corrupt: a record does not match its checksum, or ``start`` lies past the end: records that were once read are
-                gone, and going on would skip whatever is appended in their place.
+            Corrupt: a record does not match its checksum, or ``start`` lies past the end: records that were once read
+                are gone, and going on would skip whatever is appended in their place.
         """
         ...
 
