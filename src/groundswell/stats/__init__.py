@@ -12,39 +12,49 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from groundswell.model.moments import Moments
     from groundswell.stats.contrasts import Settings, arm_interval, compare, contrast
+    from groundswell.stats.omnibus import Anova, anova
+    from groundswell.stats.regression import Regression, regress
     from groundswell.stats.results import Comparison, Effect, Note
     from groundswell.stats.sample_ratios import SampleRatio, sample_ratio
     from groundswell.stats.samples import Pair, Sample
     from groundswell.stats.sequences import Looks
 
 __all__ = [
+    "Anova",
     "Comparison",
     "Effect",
     "Looks",
     "Moments",
     "Note",
     "Pair",
+    "Regression",
     "Sample",
     "SampleRatio",
     "Settings",
+    "anova",
     "arm_interval",
     "compare",
     "contrast",
+    "regress",
     "sample_ratio",
 ]
 
 _HOME = {  # no module is named like what it exports: importing it would shadow the export
+    "Anova": "omnibus",
     "Comparison": "results",
     "Effect": "results",
     "Looks": "sequences",
     "Note": "results",
     "Pair": "samples",
+    "Regression": "regression",
     "Sample": "samples",
     "SampleRatio": "sample_ratios",
     "Settings": "contrasts",
+    "anova": "omnibus",
     "arm_interval": "contrasts",
     "compare": "contrasts",
     "contrast": "contrasts",
+    "regress": "regression",
     "sample_ratio": "sample_ratios",
 }
 

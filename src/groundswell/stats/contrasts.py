@@ -84,7 +84,8 @@ def contrast(pair: Pair, settings: Settings | None = None) -> Comparison:
     assert baseline.estimate is not None
     units = treatment.count + baseline.count
     v_t, v_c, df = _error_variances(treatment, baseline, chosen.test)
-    geometry = _Geometry(treatment.estimate - baseline.estimate, baseline.estimate, v_t, v_c, pair.covariance)
+    d = (treatment.estimate - baseline.estimate) + (treatment.estimate_low - baseline.estimate_low)
+    geometry = _Geometry(d, baseline.estimate, v_t, v_c, pair.covariance)
     z = geometry.d / math.sqrt(geometry.v_d)
     q = _quantile(chosen.alpha, df, chosen.alternative)
     p = _p_value(z, df, chosen.alternative)

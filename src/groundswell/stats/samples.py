@@ -28,7 +28,7 @@ class Sample:
     """An arm: ``count`` units, its ``estimate``, the ``variance`` of one unit's influence on it.
 
     ``skewness`` and ``excess_kurtosis`` are of the per-unit values, None where unknown. ``df`` is the degrees of
-    freedom of the variance.
+    freedom of the variance. ``estimate_low`` is what rounding took from ``estimate``: differences keep their digits.
     """
 
     count: int
@@ -38,6 +38,7 @@ class Sample:
     skewness: float | None = None
     excess_kurtosis: float | None = None
     kind: str = "mean"
+    estimate_low: float = 0.0
     reason: str | None = None
     notes: tuple[Note, ...] = ()
 
@@ -53,7 +54,8 @@ class Sample:
         if count == 1:
             return cls(1, mean, None, reason="one unit only: a variance needs two")
         skewness, kurtosis = _shape(count, m2, float(moments.m3[0]), float(moments.m4[0]))
-        return cls(count, mean, m2 / (count - 1), float(count - 1), skewness, kurtosis)
+        low = float(moments.mean_low[0]) if moments.mean_low.ndim else 0.0
+        return cls(count, mean, m2 / (count - 1), float(count - 1), skewness, kurtosis, estimate_low=low)
 
     @classmethod
     def of_ratio(cls, moments: Moments) -> Sample:
