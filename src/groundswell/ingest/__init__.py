@@ -1,1 +1,1 @@
-"""Ingest: from log to lake exactly once."""
+"""Ingest: log to lake, exactly once. Fingerprints, workers, one committer, dead letters, import, audit."""
