@@ -1,66 +1,41 @@
-"""Columns of the one wide table as Arrow sees them, and the checks on what is written to it.
+"""Columns of the one wide table, and the checks on what is written to it.
 
 Invariants
-    the envelope comes first, in its own order; properties follow in the order in which they were added
+    a column is added once and keeps its name and type for ever
     every column may be null: a file lacks the columns that are null in all its rows
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 import pyarrow as pa
 
 from groundswell.errors import Conflict, InvalidInput
 from groundswell.model.definitions import Definitions
-from groundswell.model.event import ENVELOPE
+from groundswell.wire.schema import events_schema
 
-__all__ = ["ENVELOPE_SCHEMA", "arrow_type", "check_table", "declared_columns", "merge_columns", "present_columns"]
+__all__ = ["FIRST_SCHEMA", "check_table", "missing_columns", "present_columns"]
 
-_ARROW_TYPES: Final[Mapping[str, pa.DataType]] = {
-    "string": pa.string(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-    "long": pa.int64(),
-    "int": pa.int64(),
-    "float": pa.float64(),
-    "bool": pa.bool_(),
-}
+FIRST_SCHEMA: Final = events_schema(
+    Definitions()
+)  # what a lake begins with: the envelope and the exposure's properties
 
 
-def arrow_type(property_type: str) -> pa.DataType:
-    """Return the Arrow type of a property's (or an envelope column's) logical type."""
-    return _ARROW_TYPES[property_type]
-
-
-def _envelope_type(logical: str) -> pa.DataType:
-    return pa.int32() if logical == "int" else arrow_type(logical)
-
-
-ENVELOPE_SCHEMA: Final = pa.schema([(name, _envelope_type(logical)) for name, logical in ENVELOPE.items()])
-
-
-def declared_columns(definitions: Definitions) -> dict[str, pa.DataType]:
-    """Return the column types that ``definitions`` ask for, envelope first."""
-    columns = {field.name: field.type for field in ENVELOPE_SCHEMA}
-    columns |= {name: arrow_type(prop.type) for name, prop in definitions.properties.items()}
-    return columns
-
-
-def merge_columns(known: pa.Schema, definitions: Definitions) -> list[pa.Field]:
-    """Return the fields that ``known`` lacks.
+def missing_columns(known: pa.Schema, definitions: Definitions) -> list[pa.Field]:
+    """Return the fields that ``definitions`` ask for and ``known`` lacks.
 
     Raises:
         Conflict: a column exists with another type.
     """
     missing: list[pa.Field] = []
-    for name, wanted in declared_columns(definitions).items():
-        index = known.get_field_index(name)
+    for wanted in events_schema(definitions):
+        index = known.get_field_index(wanted.name)
         if index < 0:
-            missing.append(pa.field(name, wanted))
-        elif known.field(index).type != wanted:
+            missing.append(wanted)
+        elif known.field(index).type != wanted.type:
             raise Conflict(
-                f"property {name} is {wanted}, but its column in the lake is {known.field(index).type}; "
+                f"property {wanted.name} is {wanted.type}, but its column in the lake is {known.field(index).type}; "
                 "a column keeps its type: give the property another name"
             )
     return missing

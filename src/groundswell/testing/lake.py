@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from groundswell import limits
 from groundswell.errors import CommitConflict, InvalidInput, SnapshotGone
-from groundswell.lake.columns import ENVELOPE_SCHEMA, check_table, merge_columns
+from groundswell.lake.columns import FIRST_SCHEMA, check_table, missing_columns
 from groundswell.lake.contract import Change, IngestState, LakeFile, Snapshot
 from groundswell.lake.reading import describe, select
 from groundswell.model.clock import Clock, SystemClock
@@ -42,7 +42,7 @@ class MemoryLake:
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
-        self._schema = ENVELOPE_SCHEMA
+        self._schema = FIRST_SCHEMA
         self._tables: dict[str, pa.Table] = {}
         self._written_us: dict[str, int] = {}
         self._versions: list[_Version] = []
@@ -51,7 +51,7 @@ class MemoryLake:
 
     def ensure_columns(self, definitions: Definitions) -> None:
         with self._lock:
-            for field in merge_columns(self._schema, definitions):
+            for field in missing_columns(self._schema, definitions):
                 self._schema = self._schema.append(field)
 
     def write(self, table: pa.Table, *, sorted_run: int = 0) -> LakeFile:
