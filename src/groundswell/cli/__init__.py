@@ -1,6 +1,6 @@
 """The command line. Errors of the tree are shown in one line, without a traceback; the exit code says which kind.
 
-    0 done    1 a promise is broken    2 bad input or usage    3 try again later    130 interrupted
+0 done    1 a promise is broken    2 bad input or usage    3 try again later    130 interrupted
 """
 
 from __future__ import annotations

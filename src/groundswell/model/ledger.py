@@ -1,14 +1,14 @@
 """Conservation, in two ledgers for each source.
 
-    intake:  received = refused + accepted
-    lake:    accepted + replayed = committed + dead_lettered + deduplicated + forgotten + in_flight
+intake:  received = refused + accepted
+lake:    accepted + replayed = committed + dead_lettered + deduplicated + forgotten + in_flight
 """
 
 from __future__ import annotations
 
 import msgspec
 
-__all__ = ["IntakeCounts", "LakeCounts"]
+__all__ = ["IntakeCounts", "LakeCounts", "SourceLedger"]
 
 
 class IntakeCounts(msgspec.Struct, frozen=True):
@@ -52,3 +52,28 @@ class LakeCounts(msgspec.Struct, frozen=True):
     @property
     def settled(self) -> int:
         return self.committed + self.dead_lettered + self.deduplicated + self.forgotten
+
+
+class SourceLedger(msgspec.Struct, frozen=True, kw_only=True):
+    """Both conservation ledgers of one source, as of the newest commit."""
+
+    source: str
+    intake: IntakeCounts = IntakeCounts()
+    replayed: int = 0  # dead letters sent through ingest once more
+    lake: LakeCounts = LakeCounts()
+    in_flight: int = 0  # accepted or replayed, and not yet committed
+
+    @property
+    def entered(self) -> int:
+        """Left side of the second ledger."""
+        return self.intake.accepted + self.replayed
+
+    @property
+    def intake_off_by(self) -> int:
+        """0 where received = refused + accepted."""
+        return self.intake.received - self.intake.refused - self.intake.accepted
+
+    @property
+    def lake_off_by(self) -> int:
+        """0 where accepted + replayed = committed + dead-lettered + deduplicated + forgotten + in flight."""
+        return self.entered - self.lake.settled - self.in_flight

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from groundswell.model.definitions import Definitions
-from groundswell.model.ledger import IntakeCounts, LakeCounts
+from groundswell.model.ledger import SourceLedger
 
 __all__ = [
     "Commit",
@@ -33,31 +33,6 @@ __all__ = [
 ]
 
 RunState = Literal["draft", "scheduled", "running", "ended"]
-
-
-class SourceLedger(msgspec.Struct, frozen=True, kw_only=True):
-    """Both conservation ledgers of one source, as of the newest commit."""
-
-    source: str
-    intake: IntakeCounts = IntakeCounts()
-    replayed: int = 0  # dead letters sent through ingest once more
-    lake: LakeCounts = LakeCounts()
-    in_flight: int = 0  # accepted or replayed, and not yet committed
-
-    @property
-    def entered(self) -> int:
-        """Left side of the second ledger."""
-        return self.intake.accepted + self.replayed
-
-    @property
-    def intake_off_by(self) -> int:
-        """0 where received = refused + accepted."""
-        return self.intake.received - self.intake.refused - self.intake.accepted
-
-    @property
-    def lake_off_by(self) -> int:
-        """0 where accepted + replayed = committed + dead-lettered + deduplicated + forgotten + in flight."""
-        return self.entered - self.lake.settled - self.in_flight
 
 
 class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):

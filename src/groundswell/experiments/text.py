@@ -1,0 +1,118 @@
+"""A scorecard as plain text, for terminals and for docs.
+
+The sample ratio comes first and loud; the interval to act on now stands beside the estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from groundswell.experiments.scorecard import MetricResult, Scorecard
+
+__all__ = ["number", "scorecard_text"]
+
+
+def scorecard_text(card: Scorecard) -> str:
+    """Return the scorecard in lines of at most 120 characters or so."""
+    return "\n".join([*_head(card), "", *_table(card), *_foot(card)])
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a number in few characters, a dash where there is none.
+
+    >>> number(0.0765901), number(12345.678), number(None)
+    ('0.07659', '12,346', '–')
+    """
+    if value is None:
+        return "–"
+    if value != 0 and abs(value) < 1e-4:
+        return f"{value:.{digits - 1}g}"
+    if abs(value) >= 10_000:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"
+
+
+def _head(card: Scorecard) -> list[str]:
+    units = ", ".join(f"{variant} {count:,}" for variant, count in card.units.items())
+    lines = [f"{card.experiment}  ({card.status.replace('_', ' ')}, as of {card.as_of})", f"units: {units}"]
+    excluded = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in card.excluded.items() if count)
+    if excluded:
+        lines.append(f"excluded: {excluded}")
+    lines.append(_sample_ratio(card))
+    behind = card.completeness.partitions_behind
+    lines.append(f"data to {card.completeness.data_to}" + (f", {behind} partitions behind" if behind else ""))
+    return lines
+
+
+def _sample_ratio(card: Scorecard) -> str:
+    srm = card.srm
+    if srm.ok is None:
+        return f"sample ratio: not tested: {srm.reason}"
+    if srm.ok:
+        return f"sample ratio: ok (p = {number(srm.p_value, 3)})"
+    expected = ", ".join(f"{variant} {count:,.0f}" for variant, count in srm.expected.items())
+    return (
+        f"SAMPLE RATIO MISMATCH (p = {number(srm.p_value, 3)}; expected {expected}): the groups are not comparable. "
+        "Do not decide on these numbers; find out who is missing first."
+    )
+
+
+def _table(card: Scorecard) -> list[str]:
+    level = f"{100 * (1 - card.alpha):g}%"
+    header = ("metric", "variant", "units", "baseline", "variant mean", "difference", f"always-valid {level}",
+              f"fixed {level}", "relative", "p")  # fmt: skip
+    rows = [_row(result) for result in card.results]
+    return _aligned([header, *rows])
+
+
+def _row(result: MetricResult) -> tuple[str, ...]:
+    relative = result.relative.estimate
+    return (
+        result.metric,
+        result.variant,
+        f"{result.n:,}",
+        number(result.baseline_mean),
+        number(result.mean),
+        number(result.absolute.estimate),
+        _interval(result.always_valid.low, result.always_valid.high),
+        _interval(result.absolute.low, result.absolute.high),
+        "–" if relative is None else f"{100 * relative:+.1f}%",
+        number(result.p_value, 3),
+    )
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "–" if low is None and high is None else f"[{number(low, 3)}, {number(high, 3)}]"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines: list[str] = []
+    for index, row in enumerate(rows):
+        cells = [cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in
+                 enumerate(zip(row, widths, strict=True))]  # fmt: skip
+        lines.append("  ".join(cells).rstrip())
+        if index == 0:
+            lines.append("  ".join("─" * width for width in widths))
+    return lines
+
+
+def _foot(card: Scorecard) -> list[str]:
+    act = (
+        "act on the always-valid interval: it holds however often one looks"
+        if card.shown == "always_valid"
+        else "the experiment has ended: the fixed interval holds for this one look"
+    )
+    lines = ["", act]
+    lines.extend(
+        f"{result.metric}/{result.variant}: {field} is not computed: {reason}"
+        for result in card.results
+        for field, reason in result.reasons.items()
+    )
+    lines.extend(
+        f"warning, {result.metric}/{result.variant}: {warning}"
+        for result in card.results
+        for warning in result.warnings
+    )
+    lines.append(f"again, byte for byte: {card.recompute}")
+    return lines

@@ -1,0 +1,239 @@
+"""What pages, flags and collector ask, answered from one installation.
+
+Invariants
+    definitions and keys are answered from memory, at most a second old, and still when the store is away
+    a scorecard is computed once for a snapshot and a version of the definitions, however many people look at it
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from typing import Final
+
+import msgspec
+
+from groundswell.errors import GroundswellError, NotFound, Unauthorized
+from groundswell.experiments.scorecard import Scorecard
+from groundswell.ingest.dead_letters import DeadLetters, Letter
+from groundswell.ingest.ledgers import read_ledgers
+from groundswell.lake.contract import Snapshot
+from groundswell.log.contract import EVENTS_TOPIC
+from groundswell.model.clock import US_PER_S, parse_us
+from groundswell.model.definitions import Definitions, ExperimentDef
+from groundswell.store.view import ControlView
+from groundswell.web.ports import (
+    Commit,
+    DeadLetter,
+    DeadLetterPage,
+    ExperimentSummary,
+    Headline,
+    Overview,
+    PartitionLag,
+    RunState,
+    Throughput,
+)
+from groundswell.wiring.installation import Installation
+
+__all__ = ["InstalledPorts"]
+
+CACHED_MAX: Final = 256  # scorecards; about 10 kB each
+INTERVAL_S: Final = 10
+INTERVALS: Final = 30
+BEHIND_US: Final = 60 * US_PER_S
+
+
+class InstalledPorts:
+    """Implements the ports of ``web`` and ``collector`` over an installation."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        self._view = ControlView(installation.store, installation.clock)
+        self._cards: OrderedDict[tuple[str, int, int], Scorecard] = OrderedDict()
+        self._lock = threading.Lock()
+
+    # --- from memory -------------------------------------------------------------------------------------------
+
+    def definitions(self) -> Definitions:
+        return self._view.definitions()
+
+    def resolve_key(self, key: str) -> str:
+        return self._view.resolve_key(key)
+
+    def authorize(self, key: str | None) -> str:
+        if not key:
+            raise Unauthorized("no key; send `Authorization: Bearer KEY`, made with `groundswell keys create SOURCE`")
+        return self._view.resolve_key(key)
+
+    # --- pages -------------------------------------------------------------------------------------------------
+
+    def overview(self) -> Overview:
+        here = self._installation
+        problems: list[str] = []
+        if self._view.problem is not None:
+            problems.append(
+                f"the control store does not answer: {self._view.problem}; the last known definitions serve"
+            )
+        current = here.lake.current()
+        waiting: dict[str, int] = {}
+        try:
+            waiting = dict(self._dead_letters().reasons())
+        except GroundswellError as error:
+            problems.append(f"dead letters cannot be read: {error}")
+        return Overview(
+            at_us=here.clock.now_us(),
+            definitions_version=self.definitions().version,
+            sources=tuple(read_ledgers(here.log, here.lake)),
+            partitions=self._partitions(current),
+            data_to_us=current.state.as_of_us if current else None,
+            last_commit=Commit(snapshot_id=current.snapshot_id, committed_at_us=current.committed_at_us)
+            if current
+            else None,
+            dead_letters=waiting,
+            throughput=self._throughput(),
+            problems=tuple(problems),
+        )
+
+    def experiments(self) -> tuple[ExperimentSummary, ...]:
+        definitions = self.definitions()
+        now_us = self._installation.clock.now_us()
+        found = [
+            self._summary(name, definition, definitions, _state(definition, now_us))
+            for name, definition in definitions.experiments.items()
+        ]
+        order: dict[RunState, int] = {"running": 0, "scheduled": 1, "draft": 2, "ended": 3}
+        return tuple(sorted(found, key=lambda one: (order[one.state], one.name)))
+
+    def scorecard(self, name: str) -> dict[str, object]:
+        definitions = self.definitions()
+        if name not in definitions.experiments:
+            msg = f"no experiment is named {name!r}"
+            raise NotFound(msg)
+        return msgspec.to_builtins(self._card(name, definitions))
+
+    def dead_letters(
+        self, *, reason: str | None = None, source: str | None = None, cursor: str | None = None, limit: int = 50
+    ) -> DeadLetterPage:
+        letters = self._dead_letters()
+        page, following = letters.page(reason=reason, source=source, cursor=cursor, limit=limit)
+        return DeadLetterPage(
+            letters=tuple(_shown(letter) for letter in page), reasons=letters.reasons(), next_cursor=following
+        )
+
+    # --- parts -------------------------------------------------------------------------------------------------
+
+    def _dead_letters(self) -> DeadLetters:
+        return DeadLetters(self._installation.log, self._installation.lake)
+
+    def _card(self, name: str, definitions: Definitions) -> Scorecard:
+        current = self._installation.lake.current()
+        key = (name, current.snapshot_id if current else 0, definitions.version)
+        with self._lock:
+            if key in self._cards:
+                self._cards.move_to_end(key)
+                return self._cards[key]
+        card = self._installation.compute([name]).scorecards[name]
+        with self._lock:
+            self._cards[key] = card
+            if len(self._cards) > CACHED_MAX:
+                self._cards.popitem(last=False)
+        return card
+
+    def _summary(
+        self, name: str, definition: ExperimentDef, definitions: Definitions, state: RunState
+    ) -> ExperimentSummary:
+        card: Scorecard | None = None
+        if state in {"running", "ended"}:
+            try:
+                card = self._card(name, definitions)
+            except GroundswellError:
+                card = None  # its own page says why
+        return ExperimentSummary(
+            name=name,
+            state=state,
+            unit=definition.unit,
+            variants=definition.variants,
+            start_us=parse_us("start", definition.start) if definition.start else None,
+            end_us=parse_us("end", definition.end) if definition.end else None,
+            metrics=definition.metrics,
+            description=definition.description,
+            units=sum(card.units.values()) if card else None,
+            srm_ok=card.srm.ok if card else None,
+            headline=_headline(card) if card else None,
+        )
+
+    def _partitions(self, current: Snapshot | None) -> tuple[PartitionLag, ...]:
+        log = self._installation.log
+        watermarks = current.state.watermarks_us if current else {}
+        offsets = current.state.offsets if current else {}
+        ends = log.ends(EVENTS_TOPIC)
+        newest = max(watermarks.values(), default=0)
+        found: list[PartitionLag] = []
+        for partition in sorted(ends):
+            others = {other: end for other, end in ends.items() if other != partition}
+            behind = log.pending(EVENTS_TOPIC, {**others, partition: offsets.get(partition, 0)})
+            mark = watermarks.get(partition)
+            found.append(
+                PartitionLag(
+                    partition=partition,
+                    events_behind=sum(behind.values()),
+                    watermark_us=mark,
+                    behind=mark is not None and mark < newest - BEHIND_US,
+                )
+            )
+        return tuple(found)
+
+    def _throughput(self) -> Throughput:
+        """Return committed events by interval, from what the live snapshots say of themselves."""
+        now_us = self._installation.clock.now_us()
+        ends_at_us = now_us - now_us % (INTERVAL_S * US_PER_S)
+        committed: Counter[int] = Counter()
+        before: int | None = None
+        for snapshot in self._installation.lake.snapshots():
+            total = sum(counts.committed for counts in snapshot.state.ledger.values())
+            if before is not None:
+                committed[(ends_at_us - snapshot.committed_at_us) // (INTERVAL_S * US_PER_S)] += total - before
+            before = total
+        return Throughput(
+            interval_s=INTERVAL_S,
+            ends_at_us=ends_at_us,
+            committed=tuple(max(0, committed[interval]) for interval in range(INTERVALS - 1, -1, -1)),
+        )
+
+
+def _state(definition: ExperimentDef, now_us: int) -> RunState:
+    if definition.start is None:
+        return "draft"
+    if now_us < parse_us("start", definition.start):
+        return "scheduled"
+    if definition.end is not None and now_us >= parse_us("end", definition.end):
+        return "ended"
+    return "running"
+
+
+def _headline(card: Scorecard) -> Headline | None:
+    if not card.results:
+        return None
+    first = card.results[0]
+    return Headline(
+        metric=first.metric,
+        variant=first.variant,
+        better="lower" if first.better == "lower" else "higher",
+        estimate=first.relative.estimate,
+        low=first.relative.low,
+        high=first.relative.high,
+    )
+
+
+def _shown(letter: Letter) -> DeadLetter:
+    return DeadLetter(
+        id=letter.id,
+        source=letter.source,
+        reason=letter.reason,
+        received_at_us=letter.received_at_us,
+        field=letter.field,
+        message=letter.message,
+        event_id=letter.event_id,
+        type=letter.type,
+        content=letter.raw.decode("utf-8", "replace"),
+    )
