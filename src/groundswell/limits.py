@@ -22,6 +22,8 @@ body_bytes_max: Final = 8 * 1024 * 1024  # compressed or not, as received
 body_decoded_bytes_max: Final = 32 * 1024 * 1024  # after gzip or zstd: bounds what a bomb can cost
 batch_events_max: Final = 10_000  # events of one request
 queue_bytes_max: Final = 64 * 1024 * 1024  # decoded events of one process that wait for their fsync
+receiving_bytes_max: Final = 64 * 1024 * 1024  # bodies of one process that are still being received
+body_receive_s_max: Final = 30.0  # phones on bad networks are slow; a body that takes longer holds memory for nothing
 group_commit_wait_s: Final = 0.004  # how long an append waits for company: well under a request's own latency
 refused_samples_max: Final = 100  # kept per group commit, so that a flood of rubbish cannot fill the disk
 refused_sample_bytes_max: Final = 1024
@@ -56,6 +58,7 @@ mapping_chars_max: Final = 1_000_000  # one mapping file of an import; people wr
 import_line_bytes_max: Final = 32 * 1024 * 1024  # a line without an end is no JSON lines file
 import_chunk_rows: Final = 4_096  # rows of a mapped file that are decoded and appended together
 import_chunk_bytes: Final = 1024 * 1024  # the same of JSON lines: about 3,000 events, one record a partition
+import_spread_bytes_min: Final = 16 * 1024 * 1024  # a smaller file is decoded before another process has started
 import_samples_max: Final = 20  # broken rows that a report shows in words; all are counted
 orphan_sweep_interval_s: Final = 3600.0  # a sweep lists every data file
 
@@ -67,6 +70,10 @@ fresh_files_max: Final = 32  # more than this and compaction runs
 compaction_rows_max: Final = 4_000_000  # sorted in memory at once
 sorted_runs_max: Final = 4  # more than this and runs are merged
 
+# --- engine ----------------------------------------------------------------------------------------------------
+engine_range_rows: Final = 1_000_000  # a thread holds at once: about 100 MB with five values
+engine_pool_rows_max: Final = 4_000_000  # sorted in memory at once: half a second, about 400 MB with five values
+
 # --- definitions -----------------------------------------------------------------------------------------------
 name_chars_max: Final = 64
 variants_max: Final = 64
@@ -75,10 +82,12 @@ definitions_max: Final = 10_000  # objects of one kind: a portfolio of 100 exper
 weight_sum_max: Final = 2**31 - 1  # of one experiment: flagd's bound, so that (hash * total) >> 32 stays within 64 bits
 metric_window_s_max: Final = 10 * 366 * 24 * 3600  # ten years, far below the microseconds that 64 bits hold
 description_chars_max: Final = 4_000
-manifest_bytes_max: Final = 16 * 1024 * 1024  # one file of definitions
-manifest_nodes_max: Final = 1_000_000  # values of one manifest after anchors are followed: bounds what a bomb can cost
+manifest_bytes_max: Final = 4 * 1024 * 1024  # one file of definitions: some 20,000 of them
+manifest_nodes_max: Final = 500_000  # values of one file after anchors are followed: bounds what a bomb can cost
 manifest_depth_max: Final = 16  # a definition needs five
+manifest_problems_max: Final = 200  # reported at once; more than anyone mends before trying again
 definitions_poll_s: Final = 1.0  # how old what a running process knows of definitions and keys may be
+unknown_key_poll_s: Final = 0.1  # an unknown key may be new; asked no oftener, so that guessing keys costs little
 store_busy_s: Final = 5.0  # how long a write waits for another process's transaction, which takes milliseconds
 
 # --- flags and pages -------------------------------------------------------------------------------------------
@@ -93,7 +102,7 @@ alpha_default: Final = 0.05  # two-sided
 srm_alarm_p: Final = 0.001  # the sample-ratio alarm
 
 assert body_bytes_max <= body_decoded_bytes_max <= queue_bytes_max, "one request must fit the queue"
-assert event_bytes_max <= body_bytes_max
+assert event_bytes_max <= body_bytes_max <= receiving_bytes_max
 assert record_bytes_max <= queue_bytes_max <= segment_bytes_max
 assert dedupe_window_s < log_retention_s, "the index is rebuilt from the log, so the log must hold the window"
 assert log_retention_s <= dead_letter_retention_s

@@ -23,7 +23,7 @@ from groundswell.testing.clock import ManualClock
 from groundswell.testing.lake import MemoryLake
 from groundswell.testing.log import MemoryEventLog
 from groundswell.wire.decode import Decoder
-from groundswell.wire.intake import IntakeTally, encode_intake
+from groundswell.wire.intake import IntakeTally, encode_intake, intake_counts
 from groundswell.wire.partition import split, split_dead
 from groundswell.wire.record import RecordContent, decode_record, encode_record
 
@@ -93,7 +93,8 @@ class Bench:
             entries.append(Entry(EVENTS_TOPIC, partition, payload, {source: batch.num_rows + letters.num_rows}, origin))
         tally = IntakeTally()
         tally.add(source, received=decoded.received, accepted=decoded.accepted, refused=decoded.refused)
-        entries.append(Entry(INTAKE_TOPIC, 0, encode_intake(tally.take()), {}, "system"))
+        intake = tally.record()
+        entries.append(Entry(INTAKE_TOPIC, 0, encode_intake(intake), intake_counts(intake)))
         self.sent[source] += decoded.accepted
         return self.log.append(entries)
 

@@ -19,20 +19,21 @@ import string
 import zoneinfo
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
-import yaml
 
 from groundswell import limits
 from groundswell.errors import InvalidDefinition
 from groundswell.model.event import CLIENT_STRINGS
+from groundswell.store.document import MappingNode, Node, SequenceNode, read_documents
 
 __all__ = ["Condition", "EventMapping", "FileFormat", "FileMapping", "MappedValue", "load_mapping", "parse_mapping"]
 
 FileFormat = Literal["csv", "tsv", "ndjson", "parquet"]
 TIME_FORMATS: Final = ("iso", "epoch_s", "epoch_ms", "epoch_us")  # or one with % signs, as strptime has it
 ROW: Final = "row"
+_NUMBER: Final = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 _ENVELOPE_KEYS: Final = frozenset({*CLIENT_STRINGS, "ts"} - {"event_id", "type"})
 
 
@@ -134,14 +135,11 @@ def parse_mapping(text: str, parameters: Mapping[str, str] | None = None, *, fil
     return _Parser(file).parse(text, dict(parameters or {}))
 
 
-class _Node:
+class _Node(NamedTuple):
     """A YAML node as plain data that remembers its line."""
 
-    __slots__ = ("line", "value")
-
-    def __init__(self, value: Any, line: int) -> None:
-        self.value = value
-        self.line = line
+    value: Any
+    line: int
 
 
 class _Parser:
@@ -251,43 +249,13 @@ class _Parser:
     # --- plain nodes -------------------------------------------------------------------------------------------
 
     def _compose(self, text: str) -> _Node:
-        try:
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = mark.line + 1 if mark is not None else None
-            problem = getattr(error, "problem", None) or "is not YAML"
-            raise InvalidDefinition("mapping", problem, "must be YAML", file=self._file, line=line) from None
-        if node is None:
-            raise self._bad("mapping", None, "must not be empty", 1)
-        return self._plain(node, 0)
-
-    def _plain(self, node: yaml.Node, depth: int) -> _Node:
-        line = node.start_mark.line + 1
-        if depth > limits.manifest_depth_max:
-            raise self._bad("depth", depth, f"must be at most {limits.manifest_depth_max}", line)
-        if isinstance(node, yaml.MappingNode):
-            entries: dict[str, _Node] = {}
-            for key, value in node.value:
-                if not isinstance(key, yaml.ScalarNode):
-                    raise self._bad("key", "a collection", "must be plain text", key.start_mark.line + 1)
-                if key.value in entries:
-                    raise self._bad("key", key.value, "must stand there once", key.start_mark.line + 1)
-                entries[key.value] = self._plain(value, depth + 1)
-            return _Node(entries, line)
-        if isinstance(node, yaml.SequenceNode):
-            return _Node([self._plain(item, depth + 1) for item in node.value], line)
-        return _Node(self._scalar_value(node, line), line)
-
-    def _scalar_value(self, node: yaml.Node, line: int) -> object:
-        """Return text, number, bool or None; a date stays the text that was written."""
-        if node.tag == "tag:yaml.org,2002:timestamp":
-            return node.value
-        loader = yaml.SafeLoader("")
-        try:
-            return loader.construct_object(node)
-        except (yaml.YAMLError, ValueError):
-            raise self._bad("value", node.value, "must be text, a number, true or false", line) from None
+        problems: list[InvalidDefinition] = []
+        documents = read_documents(text.encode("utf-8", "surrogatepass"), self._file or "mapping", problems)
+        if problems:
+            raise problems[0]
+        if len(documents) != 1:
+            raise self._bad("documents", len(documents), "must be one", 1, "write one mapping a file")
+        return _plain(documents[0])
 
     def _mapping(self, node: _Node, name: str, allowed: set[str] | frozenset[str] | None) -> dict[str, _Node]:
         if not isinstance(node.value, dict):
@@ -336,6 +304,28 @@ class _Parser:
     def _bad(self, name: str, value: object, rule: str, line: int, next_step: str | None = None) -> InvalidDefinition:
         shown = _shown(value)
         return InvalidDefinition(name, shown, rule, next_step=next_step, file=self._file, line=line)
+
+
+def _plain(node: Node) -> _Node:
+    if isinstance(node, MappingNode):
+        return _Node({key: _plain(value) for key, (_, value) in node.entries.items()}, node.line)
+    if isinstance(node, SequenceNode):
+        return _Node([_plain(item) for item in node.items], node.line)
+    return _Node(node.text if node.quoted else _scalar(node.text), node.line)
+
+
+def _scalar(text: str) -> str | int | float | bool | None:
+    """Return what unquoted text means: null, true, false, a JSON number, else text."""
+    if text in {"", "~", "null"}:
+        return None
+    if text in {"true", "false"}:
+        return text == "true"
+    if _NUMBER.fullmatch(text):
+        try:
+            return int(text)
+        except ValueError:
+            return float(text)
+    return text
 
 
 def _shown(value: object) -> object:
