@@ -1,4 +1,4 @@
-"""What tests of the control store share: a clock that stands still until it is moved, a store, and the issue's example."""
+"""What tests of the control store share: a clock that stands still, a store, and an example of definitions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from groundswell.model.clock import parse_us
 from groundswell.store import Store
+from groundswell.testing.clock import ManualClock
 
 EXAMPLE = """\
 properties: {revenue: {type: float, unit: USD}, watch_ms: int}
@@ -19,24 +20,14 @@ metrics:
   buyers: {type: conversion, event: purchase, window: 7d, better: higher}
   order_value: {type: ratio, numerator: {event: purchase, value: revenue}, denominator: {event: purchase}}
 experiments:
-  new_checkout: {unit: user_id, variants: {control: 50, treatment: 50}, start: 2026-01-05, metrics: [buyers, revenue_per_user, order_value]}
-"""  # fmt: skip  # noqa: E501
-
-
-class StillClock:
-    """Time that moves only when a test says so, or when someone sleeps."""
-
-    def __init__(self) -> None:
-        self.us = parse_us("now", "2026-02-01")
-
-    def now_us(self) -> int:
-        return self.us
-
-    def monotonic_s(self) -> float:
-        return self.us / 1e6
-
-    def sleep(self, seconds: float) -> None:
-        self.us += int(seconds * 1e6)
+  new_checkout:
+    unit: user_id
+    variants: {control: 50, treatment: 50}
+    start: 2026-01-05
+    metrics: [buyers, revenue_per_user, order_value]
+sources:
+  web:
+"""
 
 
 @pytest.fixture
@@ -45,12 +36,12 @@ def example() -> str:
 
 
 @pytest.fixture
-def clock() -> StillClock:
-    return StillClock()
+def clock() -> ManualClock:
+    return ManualClock(start_us=parse_us("now", "2026-02-01"))
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: StillClock) -> Iterator[Store]:
+def store(tmp_path: Path, clock: ManualClock) -> Iterator[Store]:
     opened = Store.open(tmp_path / "control.db", clock)
     yield opened
     opened.close()

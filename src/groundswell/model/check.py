@@ -12,6 +12,7 @@ may have caused it.
 from __future__ import annotations
 
 import difflib
+import itertools
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
@@ -57,26 +58,29 @@ class Problem(NamedTuple):
 
 
 def check(after: Definitions, *, known: Definitions, now_us: int) -> list[Problem]:
-    """Return every problem of ``after``, section by section.
+    """Return the problems of ``after``, section by section, at most ``limits.manifest_problems_max``.
 
     Args:
         after: what would stand, built-ins left out.
         known: the last definition of everything that ever stood, deleted or not, built-ins left out.
         now_us: decides which experiments have started.
     """
-    problems = list(_check_sections(after, known))
+    return list(itertools.islice(_problems(after, known, now_us), limits.manifest_problems_max))
+
+
+def _problems(after: Definitions, known: Definitions, now_us: int) -> Iterator[Problem]:
+    yield from _check_sections(after, known)
     for name, one in after.properties.items():
-        problems += _check_property(("properties", name), one, known.properties.get(name))
+        yield from _check_property(("properties", name), one, known.properties.get(name))
     whole = after.with_builtins()
     for name, one in after.events.items():
-        problems += _check_event(("events", name), one, whole)
+        yield from _check_event(("events", name), one, whole)
     for name, one in after.metrics.items():
-        problems += _check_metric(("metrics", name), one, whole)
+        yield from _check_metric(("metrics", name), one, whole)
     for name, one in after.experiments.items():
         path = ("experiments", name)
-        problems += _check_experiment(path, one, whole)
-        problems += _check_started(path, one, known.experiments.get(name), now_us)
-    return problems
+        yield from _check_experiment(path, one, whole)
+        yield from _check_started(path, one, known.experiments.get(name), now_us)
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str | None = None) -> str | None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from groundswell.store.control import Store
-    from groundswell.store.manifest import Manifest
+    from groundswell.store.manifest import Manifest, read_manifest
     from groundswell.store.view import ControlView
 
-__all__ = ["ControlView", "Manifest", "Store"]
+__all__ = ["ControlView", "Manifest", "Store", "read_manifest"]
 
-_HOMES = {"ControlView": "view", "Manifest": "manifest", "Store": "control"}
+_HOMES = {"ControlView": "view", "Manifest": "manifest", "Store": "control", "read_manifest": "manifest"}
 
 
 def __getattr__(name: str) -> Any:

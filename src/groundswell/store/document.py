@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 import yaml
 
 from groundswell import limits
-from groundswell.errors import InvalidDefinition
+from groundswell.errors import InvalidDefinition, InvalidDefinitions
 
 __all__ = ["MappingNode", "Node", "ScalarNode", "SequenceNode", "read_documents"]
 
@@ -114,12 +114,15 @@ class _Composer:
         self._file = file
         self._problems = problems
         self._anchors: dict[str, Node] = {}
+        self._unfolded = 0  # nodes of finished documents and of merges, aliases followed
 
     def documents(self, events: Iterator[Any]) -> Iterator[Node]:
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 self._anchors.clear()
-                yield self._node(next(events), events, depth=0)
+                document = self._node(next(events), events, depth=0)
+                self._count(document.size, document.line)
+                yield document
 
     def _node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
         line = event.start_mark.line + 1
@@ -136,9 +139,7 @@ class _Composer:
             node = self._sequence(events, depth, line)
         else:
             node = self._mapping(events, depth, line)
-        if node.size > limits.manifest_nodes_max:
-            rule = f"must unfold to at most {limits.manifest_nodes_max}"
-            self._stop("values", node.size, rule, line, "use fewer aliases")
+        self._bound(self._unfolded + node.size, line)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         return node
@@ -166,6 +167,7 @@ class _Composer:
             else:
                 entries[key.text] = (key_line, value)
         for other in merged:
+            self._count(len(other.entries), line)
             for name, entry in other.entries.items():
                 entries.setdefault(name, entry)
         return MappingNode(entries, line, 1 + sum(1 + value.size for _, value in entries.values()))
@@ -177,12 +179,23 @@ class _Composer:
             self._report("key", _MERGE, "must merge a mapping or a list of mappings", line, "write <<: *anchor")
         return found
 
+    def _count(self, nodes: int, line: int) -> None:
+        self._unfolded += nodes
+        self._bound(self._unfolded, line)
+
+    def _bound(self, nodes: int, line: int) -> None:
+        if nodes > limits.manifest_nodes_max:
+            rule = f"must unfold to at most {limits.manifest_nodes_max} in one file"
+            self._stop("values", nodes, rule, line, "use fewer aliases, or split the file")
+
     def _check_tag(self, event: Any, line: int) -> None:
         if event.tag is not None and event.tag not in _TEXT_TAGS:
             self._stop("tag", event.tag, "must not be used", line, "leave it out")
 
     def _report(self, name: str, value: object, rule: str, line: int, next_step: str | None = None) -> None:
         self._problems.append(InvalidDefinition(name, value, rule, next_step=next_step, file=self._file, line=line))
+        if len(self._problems) >= limits.manifest_problems_max:
+            raise InvalidDefinitions(self._problems)
 
     def _stop(self, name: str, value: object, rule: str, line: int, next_step: str | None = None) -> NoReturn:
         raise _StopFileError(InvalidDefinition(name, value, rule, next_step=next_step, file=self._file, line=line))

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import inspect
 
 from groundswell import limits
-from groundswell.errors import InvalidDefinition
+from groundswell.errors import InvalidDefinition, InvalidDefinitions
 from groundswell.model.check import Path, did_you_mean
 from groundswell.store.document import MappingNode, Node, ScalarNode, SequenceNode
 
@@ -76,9 +76,11 @@ class FieldReader:
         return None if isinstance(value, _Bad) else value
 
     def note(self, path: Path, value: object, rule: str, line: int, next_step: str | None = None) -> _Bad:
-        """Note a problem."""
+        """Note a problem. Raises ``InvalidDefinitions`` where there are so many that reading on helps nobody."""
         name = ".".join(path) or "file"
         self._problems.append(InvalidDefinition(name, value, rule, next_step=next_step, file=self._file, line=line))
+        if len(self._problems) >= limits.manifest_problems_max:
+            raise InvalidDefinitions(self._problems)
         return _BAD
 
     def place(self, path: Path, line: int) -> None:

@@ -32,13 +32,17 @@ class KeyRing(NamedTuple):
     version: int
     by_digest: Mapping[str, KeyInfo]
 
+    def knows(self, key: str) -> bool:
+        """Return whether ``key`` was ever made."""
+        return self._find(key) is not None
+
     def resolve(self, key: str) -> str:
         """Return the source that ``key`` writes to.
 
         Raises:
             Unauthorized: the key is unknown, or was revoked.
         """
-        info = self.by_digest.get(digest_of(key)) if len(key) <= _KEY_CHARS_MAX else None
+        info = self._find(key)
         if info is None:
             raise Unauthorized("write key is unknown; list keys with: groundswell keys list")
         if info.revoked_at_us is not None:
@@ -48,6 +52,9 @@ class KeyRing(NamedTuple):
                 f"make a new one with: groundswell keys create {info.source}"
             )
         return info.source
+
+    def _find(self, key: str) -> KeyInfo | None:
+        return self.by_digest.get(digest_of(key)) if len(key) <= _KEY_CHARS_MAX else None
 
 
 def digest_of(key: str) -> str:

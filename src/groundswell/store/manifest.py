@@ -8,7 +8,7 @@ Invariants
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Final
@@ -19,7 +19,7 @@ from groundswell.model.definitions import KINDS, SECTIONS, Definition, Definitio
 from groundswell.store.document import MappingNode, Node, ScalarNode, read_documents
 from groundswell.store.fields import FieldReader, Place
 
-__all__ = ["Manifest"]
+__all__ = ["Manifest", "read_manifest"]
 
 _SUFFIXES: Final = (".yaml", ".yml")
 _IGNORED: Final = "x-"  # sections whose name begins so hold anchors to share
@@ -34,20 +34,10 @@ class Manifest:
     places: dict[Path, Place] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, *paths: str | os.PathLike[str]) -> Manifest:
-        """Read files and folders; a folder means every .yaml and .yml file below it.
-
-        Raises:
-            NotFound: a path does not exist, or a folder holds no such file.
-            InvalidDefinitions: every problem of every file.
-        """
-        return cls._of_texts([(str(file), _bytes_of(file)) for path in paths for file in _files_of(FilePath(path))])
-
-    @classmethod
     def parse(cls, text: str | bytes, file: str = "<text>") -> Manifest:
         """Read one text. Raises ``InvalidDefinitions``."""
         data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-        return cls._of_texts([(file, data)])
+        return _of_texts([(file, data)])
 
     @classmethod
     def of(cls, definitions: Definitions) -> Manifest:
@@ -67,22 +57,32 @@ class Manifest:
             ".".join(problem.path), problem.value, problem.rule, next_step=problem.next_step, file=file, line=line
         )
 
-    @classmethod
-    def _of_texts(cls, texts: Iterable[tuple[str, bytes]]) -> Manifest:
-        manifest = cls()
-        problems: list[InvalidDefinition] = []
-        for file, data in texts:
-            reader = FieldReader(file, problems, manifest.places, {PropertyDef: "type"})
-            for document in read_documents(data, file, problems):
-                _read_document(manifest, reader, document)
-        if problems:
-            raise InvalidDefinitions(problems)
-        if not manifest.declared:
-            files = ", ".join(file for file, _ in texts)
-            raise InvalidInput(
-                "definitions", files, "must define something", next_step=f"begin with {', '.join(_KIND_OF)}"
-            )
-        return manifest
+
+def read_manifest(paths: Iterable[str | os.PathLike[str]]) -> Manifest:
+    """Read files and folders; a folder means every .yaml and .yml file below it, hidden ones left out.
+
+    Raises:
+        NotFound: a path does not exist, or a folder holds no such file.
+        InvalidDefinitions: every problem of every file.
+    """
+    files = dict.fromkeys(file for path in paths for file in _files_of(FilePath(path)))
+    return _of_texts([(str(file), _bytes_of(file)) for file in files])
+
+
+def _of_texts(texts: Sequence[tuple[str, bytes]]) -> Manifest:
+    manifest = Manifest()
+    problems: list[InvalidDefinition] = []
+    for file, data in texts:
+        reader = FieldReader(file, problems, manifest.places, {PropertyDef: "type"})
+        for document in read_documents(data, file, problems):
+            _read_document(manifest, reader, document)
+    if problems:
+        raise InvalidDefinitions(problems)
+    if not manifest.declared:
+        files = ", ".join(file for file, _ in texts)
+        next_step = f"begin with one of {', '.join(_KIND_OF)}"
+        raise InvalidInput("definitions", files, "must define something", next_step=next_step)
+    return manifest
 
 
 def _read_document(manifest: Manifest, reader: FieldReader, document: Node) -> None:

@@ -106,9 +106,18 @@ def _shown(value: object) -> str | None:
     return None if value is None else flow(value)
 
 
+_TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
+
+
 class _Dumper(yaml.SafeDumper):
-    """Writes dates unquoted and never uses anchors."""
+    """Writes dates unquoted, for they are text to us, and never uses anchors."""
 
     def ignore_aliases(self, data: object) -> bool:
         del data
         return True
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+    for first, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
+}

@@ -8,6 +8,7 @@ Invariants
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ class ControlView:
         self._store = store
         self._clock = clock
         self._max_age_s = max_age_s
+        self._new_key_age_s = min(limits.unknown_key_poll_s, max_age_s) if math.isfinite(max_age_s) else None
         self._refreshing = threading.Lock()
         self._tried_s = clock.monotonic_s()
         self._known = _Known(store.definitions(), store.key_ring(), self._tried_s)
@@ -46,11 +48,14 @@ class ControlView:
 
     def definitions(self) -> Definitions:
         """Return the definitions as last known."""
-        return self._fresh().definitions
+        return self._fresh(self._max_age_s).definitions
 
     def resolve_key(self, key: str) -> str:
         """Return the source that ``key`` writes to. Raises ``Unauthorized`` where it is unknown or revoked."""
-        return self._fresh().key_ring.resolve(key)
+        key_ring = self._fresh(self._max_age_s).key_ring
+        if self._new_key_age_s is not None and not key_ring.knows(key):
+            key_ring = self._fresh(self._new_key_age_s).key_ring  # it may have been made a moment ago
+        return key_ring.resolve(key)
 
     @property
     def problem(self) -> GroundswellError | None:
@@ -67,8 +72,8 @@ class ControlView:
         with self._refreshing:
             return self._refresh()
 
-    def _fresh(self) -> _Known:
-        due = self._clock.monotonic_s() - self._tried_s >= self._max_age_s
+    def _fresh(self, max_age_s: float) -> _Known:
+        due = self._clock.monotonic_s() - self._tried_s >= max_age_s
         if due and self._refreshing.acquire(blocking=False):
             try:
                 self._refresh()
