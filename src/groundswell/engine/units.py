@@ -1,0 +1,48 @@
+"""The per-unit table: what a sweep knows of each unit before it becomes moments, for methods that need more."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from groundswell.engine import kernels
+from groundswell.engine.program import Program
+from groundswell.engine.rows import Rows
+from groundswell.engine.tally import Workspace
+from groundswell.model.plan import MetricPlan
+
+__all__ = ["term_columns", "unit_rows"]
+
+_MOMENT: Final = pa.timestamp("us", tz="UTC")
+
+
+def term_columns(metric: MetricPlan) -> list[str]:
+    """Return the names of a metric's columns in a unit table."""
+    if len(metric.terms) == 1:
+        return [metric.name]
+    return [f"{metric.name}.numerator", f"{metric.name}.denominator"]
+
+
+def unit_rows(program: Program, rows: Rows, as_of_us: int) -> pa.Table:
+    """Return the counted units among ``rows`` of the one experiment of ``program``, in order of unit_hash."""
+    (experiment,) = program.experiments
+    names = [name for metric in experiment.metrics for name in term_columns(metric)]
+    entries = (rows.event == kernels.EXPOSURE_CODE) & (rows.experiment == 0)
+    room = np.count_nonzero(entries)
+    emitted, numbers = np.empty(room, np.int64), np.full((room, len(names)), np.nan)
+    count = 0
+    if room:
+        count = Workspace(program).sweep(rows, (0, len(rows)), as_of_us, (emitted, numbers))
+    first, numbers = emitted[:count], numbers[:count]
+    arms = program.arm_of[0, rows.variant[first]]
+    columns = {
+        "unit_hash": pa.array(rows.unit_hash[first], pa.int64()),
+        "variant": pa.array(experiment.variants, pa.string()).take(pa.array(arms, pa.int64())),
+        "exposed_at": pa.array(rows.ts[first], pa.int64()).cast(_MOMENT),
+    }
+    for slot, name in enumerate(names):
+        column = numbers[:, slot]
+        columns[name] = pa.array(column, pa.float64(), mask=np.isnan(column))
+    return pa.table(columns)
