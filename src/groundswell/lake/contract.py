@@ -73,6 +73,10 @@ class Lake(Protocol):
         """Add a column for each property that has none. Raises ``Conflict`` where a type differs."""
         ...
 
+    def columns(self, files: Sequence[LakeFile] | None = None) -> pa.Schema:
+        """Return the lake's columns in their order; with ``files`` only those that at least one of them has."""
+        ...
+
     def write(self, table: pa.Table, *, sorted_run: int = 0) -> LakeFile:
         """Write a data file and fsync it and its folder. It is invisible until a commit names it."""
         ...

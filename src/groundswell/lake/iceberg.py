@@ -9,8 +9,8 @@ Invariants
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -47,7 +47,7 @@ from groundswell.lake.contract import Change, IngestState, LakeFile, Snapshot
 from groundswell.lake.drivers import driver_errors
 from groundswell.lake.files import FOLDER_PROPERTY, ensure_folder, local_path, sync_folder
 from groundswell.lake.manifests import ManifestReader, stage
-from groundswell.lake.parquet import from_data_file, read_file, to_data_file, write_file
+from groundswell.lake.parquet import column_names, from_data_file, read_file, to_data_file, write_file
 from groundswell.lake.reading import check_columns
 from groundswell.lake.retention import check_tag
 from groundswell.lake.summary import snapshot_by_id, state_of, summarize, to_snapshot
@@ -135,6 +135,16 @@ class IcebergLake:
                 continue
             return
         raise CommitConflict(f"lost {_RACES_MAX} races in a row while adding columns")
+
+    def columns(self, files: Sequence[LakeFile] | None = None) -> pa.Schema:
+        schema = _arrow_schema(self._load())
+        if files is None:
+            return schema
+        present: set[str] = set()
+        for file in files:
+            with self._reading(file):
+                present.update(column_names(file.path))
+        return pa.schema([field for field in schema if field.name in present])
 
     def write(self, table: pa.Table, *, sorted_run: int = 0) -> LakeFile:
         target = self._load()
@@ -246,12 +256,17 @@ class IcebergLake:
         wanted = check_columns(_arrow_schema(self._load()), columns)
         parts = [wanted.empty_table()]
         for file in files:
-            with driver_errors(f"reading {file.path}"):
-                try:
-                    parts.append(read_file(file.path, wanted, unit_hash))
-                except FileNotFoundError as error:
-                    raise self._missing(file.path) from error
+            with self._reading(file):
+                parts.append(read_file(file.path, wanted, unit_hash))
         return pa.concat_tables(parts)
+
+    @contextmanager
+    def _reading(self, file: LakeFile) -> Generator[None]:
+        with driver_errors(f"reading {file.path}"):
+            try:
+                yield
+            except FileNotFoundError as error:
+                raise self._missing(file.path) from error
 
     def _missing(self, path: str) -> GroundswellError:
         if path in self._named(self._load()):

@@ -28,7 +28,7 @@ from groundswell.lake.files import ensure_folder, sync_file, sync_folder
 from groundswell.lake.reading import fill, in_range
 from groundswell.model.clock import format_us
 
-__all__ = ["FileDetails", "from_data_file", "lake_file", "read_file", "to_data_file", "write_file"]
+__all__ = ["FileDetails", "column_names", "from_data_file", "lake_file", "read_file", "to_data_file", "write_file"]
 
 BOUNDED: Final = ("unit_hash", "ts", "received_at")
 _STATISTICS: Final = [*BOUNDED, "type"]  # of row groups: ranges, days and event types prune
@@ -184,6 +184,12 @@ def from_data_file(data: DataFile, path: str, field_ids: Mapping[str, int]) -> L
     counts = {name: nulls.get(field_ids[name], 0) for name in BOUNDED}
     details = FileDetails(bounds, counts, tuple(data.split_offsets or ()))
     return lake_file(path, data.record_count, data.file_size_in_bytes, details)
+
+
+def column_names(path: str) -> list[str]:
+    """Return the columns that the file has."""
+    with pq.ParquetFile(path) as file:
+        return file.schema_arrow.names
 
 
 def read_file(path: str, wanted: pa.Schema, unit_hash: tuple[int, int] | None) -> pa.Table:

@@ -15,9 +15,10 @@ import pyarrow as pa
 
 from groundswell import limits
 from groundswell.errors import CommitConflict, InvalidInput, SnapshotGone
-from groundswell.lake.columns import FIRST_SCHEMA, check_table, missing_columns
+from groundswell.lake.columns import FIRST_SCHEMA, check_table, missing_columns, present_columns
 from groundswell.lake.contract import Change, IngestState, LakeFile, Snapshot
 from groundswell.lake.reading import describe, select
+from groundswell.lake.retention import Life, check_tag, expiring, files_due_us
 from groundswell.model.clock import Clock, SystemClock
 from groundswell.model.definitions import Definitions
 
@@ -47,6 +48,7 @@ class MemoryLake:
         self._written_us: dict[str, int] = {}
         self._versions: list[_Version] = []
         self._tags: dict[str, tuple[int, int]] = {}
+        self._doomed: dict[str, int] = {}  # path -> from when on it may be deleted
         self._count = 0
 
     def ensure_columns(self, definitions: Definitions) -> None:
@@ -54,12 +56,19 @@ class MemoryLake:
             for field in missing_columns(self._schema, definitions):
                 self._schema = self._schema.append(field)
 
+    def columns(self, files: Sequence[LakeFile] | None = None) -> pa.Schema:
+        with self._lock:
+            if files is None:
+                return self._schema
+            present = {name for file in files for name in self._table(file).column_names}
+            return pa.schema([field for field in self._schema if field.name in present])
+
     def write(self, table: pa.Table, *, sorted_run: int = 0) -> LakeFile:
         check_table(self._schema, table)
         with self._lock:
             self._count += 1
             path = f"memory://events/{sorted_run}-{self._count:08d}.parquet"
-            self._tables[path] = table
+            self._tables[path] = present_columns(table)
             self._written_us[path] = self._clock.now_us()
         return describe(path, table, sorted_run=sorted_run, size=table.nbytes)
 
@@ -118,41 +127,43 @@ class MemoryLake:
         self, files: Sequence[LakeFile], columns: Sequence[str], *, unit_hash: tuple[int, int] | None = None
     ) -> pa.Table:
         with self._lock:
-            schema = self._schema
-            tables = []
-            for file in files:
-                if file.path not in self._tables:
-                    raise SnapshotGone(f"file {file.path} was deleted: no live snapshot names it")
-                tables.append(self._tables[file.path])
+            schema, tables = self._schema, [self._table(file) for file in files]
         return select(schema, tables, columns, unit_hash)
 
+    def _table(self, file: LakeFile) -> pa.Table:
+        if file.path not in self._tables:
+            raise SnapshotGone(f"data file {file.path} was deleted: no live snapshot names it")
+        return self._tables[file.path]
+
     def tag(self, name: str, snapshot_id: int, *, keep_s: int) -> None:
+        check_tag(name, keep_s)
         self._version(snapshot_id)
         with self._lock:
             self._tags[name] = (snapshot_id, self._clock.now_us() + keep_s * _US_PER_S)
 
     def expire(self) -> int:
         now_us = self._clock.now_us()
-        oldest_us = now_us - limits.snapshot_age_s_min * _US_PER_S
         with self._lock:
             self._tags = {name: tag for name, tag in self._tags.items() if tag[1] > now_us}
-            kept_ids = {snapshot_id for snapshot_id, _ in self._tags.values()}
-            untagged = [v for v in self._versions if v.snapshot.snapshot_id not in kept_ids]
-            young = [v for v in untagged if v.replaced_us is None or v.replaced_us >= oldest_us]
-            kept_ids |= {v.snapshot.snapshot_id for v in young[-limits.live_snapshots_max :]}
-            gone = [v for v in self._versions if v.snapshot.snapshot_id not in kept_ids]
-            self._versions = [v for v in self._versions if v.snapshot.snapshot_id in kept_ids]
-            named = {path for version in self._versions for path in version.files}
-            for version in gone:
-                if version.replaced_us is not None and version.replaced_us < oldest_us:
-                    for path in version.files.keys() - named:
-                        self._tables.pop(path, None)
+            tagged = {snapshot_id for snapshot_id, _ in self._tags.values()}
+            gone = expiring([Life(v.snapshot.snapshot_id, v.replaced_us) for v in self._versions], tagged, now_us)
+            gone_ids = {life.snapshot_id for life in gone}
+            doomed = {path for v in self._versions if v.snapshot.snapshot_id in gone_ids for path in v.files}
+            self._versions = [v for v in self._versions if v.snapshot.snapshot_id not in gone_ids]
+            if gone:
+                self._doomed |= dict.fromkeys(doomed - self._named(), files_due_us(gone))
+            for path in [path for path, due_us in self._doomed.items() if due_us <= now_us]:
+                del self._doomed[path]
+                self._tables.pop(path, None)
         return len(gone)
+
+    def _named(self) -> set[str]:
+        return {path for version in self._versions for path in version.files}
 
     def remove_orphans(self) -> int:
         oldest_us = self._clock.now_us() - limits.orphan_age_s_min * _US_PER_S
         with self._lock:
-            named = {path for version in self._versions for path in version.files}
+            named = self._named() | self._doomed.keys()
             orphans = [p for p in self._tables if p not in named and self._written_us[p] < oldest_us]
             for path in orphans:
                 del self._tables[path]
