@@ -1,1 +1,1 @@
-"""The collector: events over HTTP, acknowledged when they are durable."""
+"""HTTP intake: keys, admission, decode, group commit. A 2xx is sent after the append is durable, never before."""

@@ -7,7 +7,7 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -17,7 +17,16 @@ from groundswell.errors import Corrupt
 from groundswell.model.ledger import IntakeCounts
 from groundswell.wire.faults import Refused
 
-__all__ = ["UNKNOWN_SOURCE", "IntakeRecord", "IntakeTally", "RefusedSample", "decode_intake", "encode_intake"]
+__all__ = [
+    "UNKNOWN_SOURCE",
+    "IntakeRecord",
+    "IntakeTally",
+    "RefusedSample",
+    "decode_intake",
+    "encode_intake",
+    "intake_counts",
+    "tallied_intake",
+]
 
 UNKNOWN_SOURCE: Final = "(unknown)"  # who sends without a valid key; no source can be named so
 
@@ -66,11 +75,20 @@ class IntakeTally:
                 sample = fault.sample[: limits.refused_sample_bytes_max]
                 self._samples.append(RefusedSample(source, fault.reason, fault.message, at_us, sample, fault.event_id))
 
-    def take(self) -> IntakeRecord:
-        """Return what was gathered, and begin anew."""
-        record = IntakeRecord(counts=self._counts, reasons=self._reasons, samples=tuple(self._samples))
-        self._counts, self._reasons, self._samples = {}, {}, []
-        return record
+    def merge(self, other: IntakeTally) -> None:
+        """Add what ``other`` gathered."""
+        for source, counts in other._counts.items():
+            self._counts[source] = self._counts.get(source, IntakeCounts()) + counts
+        for source, reasons in other._reasons.items():
+            mine = self._reasons.setdefault(source, {})
+            for reason, count in reasons.items():
+                mine[reason] = mine.get(reason, 0) + count
+        self._samples += other._samples[: limits.refused_samples_max - len(self._samples)]
+
+    def record(self) -> IntakeRecord:
+        """Return what was gathered so far."""
+        reasons = {source: dict(by_reason) for source, by_reason in self._reasons.items()}
+        return IntakeRecord(counts=dict(self._counts), reasons=reasons, samples=tuple(self._samples))
 
 
 def encode_intake(record: IntakeRecord) -> bytes:
@@ -88,6 +106,32 @@ def decode_intake(payload: bytes) -> IntakeRecord:
         return _DECODER.decode(payload)
     except msgspec.DecodeError as error:
         raise Corrupt(f"intake record == {payload[:32]!r}, must be JSON of IntakeRecord ({error})") from error
+
+
+def intake_counts(record: IntakeRecord) -> dict[str, int]:
+    """Return the record's counts under the names that the log's tally keeps for ever: ``<source>/received`` and so on.
+
+    Records of intake leave with their segment; the tally stays, so that the first ledger can always be checked.
+    """
+    return {
+        f"{source}/{name}": count
+        for source, counted in record.counts.items()
+        for name, count in (
+            ("received", counted.received),
+            ("refused", counted.refused),
+            ("accepted", counted.accepted),
+        )
+        if count
+    }
+
+
+def tallied_intake(tally: Mapping[str, int]) -> dict[str, IntakeCounts]:
+    """Return the first ledger by source from what ``intake_counts`` left in the log's tally."""
+    sources = sorted({name.rpartition("/")[0] for name in tally})
+    return {
+        source: IntakeCounts(*(tally.get(f"{source}/{name}", 0) for name in ("received", "refused", "accepted")))
+        for source in sources
+    }
 
 
 _ENCODER: Final = msgspec.json.Encoder()

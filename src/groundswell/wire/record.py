@@ -22,7 +22,7 @@ from pyarrow import ipc
 from groundswell.errors import Corrupt, InvalidInput
 from groundswell.wire.schema import DEAD_SCHEMA
 
-__all__ = ["FORMAT", "RecordContent", "decode_record", "encode_record"]
+__all__ = ["FORMAT", "NO_DEAD", "NO_ROWS", "RecordContent", "decode_record", "encode_record"]
 
 FORMAT: Final = 1
 _MAGIC: Final = b"GWR" + bytes([FORMAT])
@@ -32,8 +32,8 @@ _COMPRESSED: Final = ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 _READ: Final = ipc.IpcReadOptions(use_threads=False)
 _PLAIN: Final = ipc.IpcWriteOptions(use_threads=False)
 _COMPRESS_FROM_BYTES: Final = 64 * 1024  # below it, setting up a compressor for each column costs more than it saves
-_EMPTY: Final = pa.RecordBatch.from_arrays([], [])
-_NO_DEAD: Final = pa.RecordBatch.from_pylist([], schema=DEAD_SCHEMA)
+NO_ROWS: Final = pa.RecordBatch.from_arrays([], [])
+NO_DEAD: Final = pa.RecordBatch.from_pylist([], schema=DEAD_SCHEMA)
 
 assert _HEADER.size == 64
 
@@ -73,8 +73,8 @@ def decode_record(payload: bytes) -> RecordContent:
     buffer = pa.py_buffer(payload)
     try:
         return RecordContent(
-            _read(buffer.slice(_HEADER.size, rows)) if rows else _EMPTY,
-            _read(buffer.slice(_HEADER.size + rows, dead)) if dead else _NO_DEAD,
+            _read(buffer.slice(_HEADER.size, rows)) if rows else NO_ROWS,
+            _read(buffer.slice(_HEADER.size + rows, dead)) if dead else NO_DEAD,
             version,
             None if heartbeat == _NO_HEARTBEAT else heartbeat,
         )
