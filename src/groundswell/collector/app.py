@@ -46,8 +46,6 @@ Send = Callable[[Message], Awaitable[None]]
 
 PATHS: Final = frozenset(("/v1/events", "/healthz", "/readyz", "/metrics"))
 _LINES: Final = frozenset(
-    ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "application/jsonlines")
-)
     ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 )
 _log = structlog.get_logger(__name__)
