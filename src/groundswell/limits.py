@@ -60,6 +60,7 @@ import_line_bytes_max: Final = 32 * 1024 * 1024  # a line without an end is no J
 import_chunk_rows: Final = 4_096  # rows of a mapped file that are decoded and appended together
 import_chunk_bytes: Final = 1024 * 1024  # the same of JSON lines: about 3,000 events, one record a partition
 import_spread_bytes_min: Final = 16 * 1024 * 1024  # a smaller file is decoded before another process has started
+dead_letters_page_max: Final = 1_000  # letters held with their contents: at most 256 MB, mostly one
 import_samples_max: Final = 20  # broken rows that a report shows in words; all are counted
 orphan_sweep_interval_s: Final = 3600.0  # a sweep lists every data file
 
@@ -75,6 +76,7 @@ sorted_runs_max: Final = 4  # more than this and runs are merged
 # --- engine ----------------------------------------------------------------------------------------------------
 engine_range_rows: Final = 1_000_000  # a thread holds at once: about 100 MB with five values
 engine_pool_rows_max: Final = 4_000_000  # sorted in memory at once: half a second, about 400 MB with five values
+sql_memory_bytes_max: Final = 2 * 1024 * 1024 * 1024  # of one ad-hoc query; it must not starve ingest beside it
 
 # --- definitions -----------------------------------------------------------------------------------------------
 name_chars_max: Final = 64
@@ -97,7 +99,9 @@ flag_body_bytes_max: Final = 64 * 1024  # an evaluation context: a person's attr
 flag_requests_per_s_max: Final = 2_000  # of one key in one process: a core answers several times this
 flag_burst_s: Final = 2.0  # how much of that rate may come at once, after a pause
 cors_max_age_s: Final = 7200  # how long a browser remembers a preflight; browsers cap it there
-page_rows_max: Final = 200  # dead letters of one page
+page_rows: Final = 50  # dead letters of one page: more is not read
+page_readers_max: Final = 4  # pages being read from the lake and the log at once; a scorecard may take a core
+page_waiting_max: Final = 64  # pages that wait for their turn; past it people are asked to come back
 
 # --- statistics ------------------------------------------------------------------------------------------------
 alpha_default: Final = 0.05  # two-sided

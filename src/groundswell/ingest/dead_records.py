@@ -2,9 +2,9 @@
 
 Format 1
     an Arrow IPC stream whose schema metadata carries ``groundswell.format`` = 1 and ``groundswell.kind``
-    kind ``letters``   the columns of ``wire.schema.DEAD_SCHEMA``, then ``partition``, ``offset``, ``row``: the place of
-                       the event in the events topic. The three together are the letter's id, so a worker that
-                       appends a letter again after a crash gives it the same id
+    kind ``letters``   the columns of ``wire.schema.DEAD_SCHEMA``, the event's ``type`` where it has one, and
+                       ``partition``, ``offset``, ``row``: its place in the events topic. The three together are the
+                       letter's id, so a worker that appends a letter again after a crash gives it the same id
     kind ``marks``     ``partition``, ``offset``, ``row`` of a letter that was tried again; ``outcome`` is ``replayed``,
                        or ``failed`` with today's ``reason``, ``field`` and ``message``
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
+import msgspec
 import pyarrow as pa
 
 from groundswell.errors import Corrupt
@@ -24,7 +25,7 @@ __all__ = ["LETTERS_SCHEMA", "MARKS_SCHEMA", "Kind", "decode_dead", "encode_dead
 Kind = Literal["letters", "marks"]
 
 _PLACE: Final = [("partition", pa.int32()), ("offset", pa.int64()), ("row", pa.int32())]
-LETTERS_SCHEMA: Final = pa.schema([*DEAD_SCHEMA, *pa.schema(_PLACE)])
+LETTERS_SCHEMA: Final = pa.schema([*DEAD_SCHEMA, pa.field("type", pa.string()), *pa.schema(_PLACE)])
 MARKS_SCHEMA: Final = pa.schema(
     [
         *pa.schema(_PLACE),
@@ -48,9 +49,25 @@ def letters_table(partition: int, dead: Iterable[tuple[int, pa.RecordBatch]]) ->
             pa.array([offset] * count, pa.int64()),
             pa.array(range(count), pa.int32()),
         ]
-        columns = [rows.column(field.name) for field in DEAD_SCHEMA]
+        types = pa.array([_type_of(raw) for raw in rows.column("raw").to_pylist()], pa.string())
+        columns = [*(rows.column(field.name) for field in DEAD_SCHEMA), types]
         parts.append(pa.Table.from_arrays([*columns, *place], schema=LETTERS_SCHEMA))
     return pa.concat_tables(parts)
+
+
+class _Typed(msgspec.Struct):
+    type: object = None
+
+
+def _type_of(raw: bytes) -> str | None:
+    try:
+        found = _TYPED.decode(raw).type
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+_TYPED: Final = msgspec.json.Decoder(_Typed)
 
 
 def encode_dead(kind: Kind, table: pa.Table, *, rows_max: int) -> Sequence[bytes]:
