@@ -12,7 +12,7 @@ from groundswell.experiments.service import Scorecards
 from groundswell.lake.contract import Change, IngestState
 from groundswell.model.clock import US_PER_S, format_us, parse_us
 from groundswell.store.control import Store
-from groundswell.store.manifest import Manifest
+from groundswell.store.manifest import read_manifest
 from groundswell.testing.clock import ManualClock
 from groundswell.testing.lake import MemoryLake
 from groundswell.wire.decode import Decoder
@@ -47,7 +47,7 @@ class Bench:
 
     def apply(self, file: Path, text: str) -> None:
         file.write_text(text, encoding="utf-8")
-        self.store.apply(Manifest.read(file), by="tester")
+        self.store.apply(read_manifest([file]), by="tester")
 
     def ingest(self, events: list[dict[str, object]], watermark_us: int) -> int:
         """Put events into the lake and return the snapshot."""

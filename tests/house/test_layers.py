@@ -21,7 +21,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "experiments": {"model", "wire", "stats", "allocation", "lake", "store", "engine", "log", "ingest"},
     "web": {"model", "allocation", "store"},
     "testing": {"model", "wire", "log", "lake"},
-    "simulate": {"model", "wire", "log", "lake", "ingest", "testing"},
+    "simulate": {"model", "wire", "log", "lake", "collector", "ingest", "testing"},
 }  # fmt: skip
 TOP = {"wiring", "cli", "groundswell", "api"}  # may know every room
 

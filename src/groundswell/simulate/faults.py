@@ -16,8 +16,8 @@ from typing import Final
 
 from groundswell.errors import PromiseBroken, Transient
 from groundswell.ingest.committer import Committer
-from groundswell.lake.compaction import compact
 from groundswell.ingest.ledgers import read_ledgers
+from groundswell.lake.compaction import compact
 from groundswell.lake.contract import Lake
 from groundswell.log.contract import DEAD_TOPIC, EVENTS_TOPIC, INTAKE_TOPIC, EventLog
 from groundswell.model.clock import parse_us

@@ -11,25 +11,24 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from groundswell import limits
+from groundswell.collector.appender import entries_of, intake_entry
 from groundswell.errors import Transient
 from groundswell.ingest.committer import Committer
 from groundswell.ingest.contribution import Contribution
 from groundswell.ingest.fingerprints import PartitionFingerprints
 from groundswell.ingest.worker import IngestWorker
 from groundswell.lake.contract import Lake
-from groundswell.log.contract import EVENTS_TOPIC, INTAKE_TOPIC, Entry, EventLog
+from groundswell.log.contract import EVENTS_TOPIC, Entry, EventLog
 from groundswell.model.definitions import Definitions, EventDef, PropertyDef
 from groundswell.testing.clock import ManualClock
-from groundswell.wire.decode import Decoded, Decoder
-from groundswell.wire.intake import IntakeTally, encode_intake, intake_counts
-from groundswell.wire.partition import split, split_dead
-from groundswell.wire.record import RecordContent, encode_record
+from groundswell.wire.decode import Body, Decoder, Group
+from groundswell.wire.intake import IntakeTally
 
 __all__ = ["DEFINITIONS", "SOURCE", "Killed", "Pipeline", "SeededFaults"]
 
 SOURCE: Final = "app"
 HOT_MAX: Final = 64  # small, so that run files are written and merged
+_NOBODY: Final = -1  # owner of a contribution whose worker is gone
 DEFINITIONS: Final = Definitions(
     version=1,
     properties={"revenue": PropertyDef(type="float")},
@@ -88,8 +87,8 @@ class Pipeline:
     def collect(self, body: bytes) -> None:
         """Take a request in; return only if it may be acknowledged. Raises ``Killed`` or ``Transient`` otherwise."""
         now_us = self._clock.now_us()
-        decoded = self._decoder.decode(body, source=SOURCE, received_at_us=now_us)
-        self.log.append(_entries(decoded, self.log.partitions(EVENTS_TOPIC), now_us))
+        group = self._decoder.decode_all([Body(body, SOURCE, now_us)])
+        self.log.append(_entries(group, self.log.partitions(EVENTS_TOPIC), now_us))
 
     def work(self, number: int) -> None:
         """Let one worker take its next step."""
@@ -104,16 +103,17 @@ class Pipeline:
             self._queue.append((number, contribution))
 
     def commit(self) -> None:
-        """Let the committer take what waits; a kill loses the queue and restarts those who filled it."""
+        """Let the committer take what waits; a kill restarts everybody, and what waited arrives once more."""
         waiting, self._queue = self._queue, []
         try:
             outcome = self._make_committer(self.lake, self._faults).commit([one for _, one in waiting])
         except (Killed, Transient):
-            for number, _ in waiting:
+            self._queue = [(_NOBODY, one) for _, one in waiting]  # the next committer may get them all the same
+            for number in range(len(self._workers)):
                 self._restart(number)
             return
         for number, contribution in waiting:
-            if any(contribution is rejected for rejected in outcome.rejected):
+            if number != _NOBODY and any(contribution is rejected for rejected in outcome.rejected):
                 self._restart(number)
 
     def compact(self) -> None:
@@ -137,13 +137,14 @@ class Pipeline:
         return len(self._workers)
 
     def _restart(self, number: int) -> None:
-        self._queue = [(owner, one) for owner, one in self._queue if owner != number]
+        # what a dead worker handed over may still arrive, beside what its successor makes of the same range
+        self._queue = [(_NOBODY if owner == number else owner, one) for owner, one in self._queue]
         self._workers[number] = self._worker(self._shares[number])
 
     def _worker(self, share: tuple[int, ...]) -> IngestWorker:
         def fingerprints(partition: int, committed: int) -> PartitionFingerprints:
             return PartitionFingerprints.open(
-                self._folder, partition, committed, clock=self._clock, window_s=limits.dedupe_window_s, hot_max=HOT_MAX
+                self._folder, partition, committed, begins=self.log.begins(EVENTS_TOPIC)[partition], hot_max=HOT_MAX
             )
 
         return IngestWorker(
@@ -151,17 +152,8 @@ class Pipeline:
         )
 
 
-def _entries(decoded: Decoded, partitions: int, now_us: int) -> list[Entry]:
-    rows, dead = split(decoded.batch, partitions), split_dead(decoded.dead, partitions)
-    entries: list[Entry] = []
-    for partition in sorted(rows.keys() | dead.keys()):
-        batch = rows.get(partition, decoded.batch.slice(0, 0))
-        letters = dead.get(partition, decoded.dead.slice(0, 0))
-        counts = {SOURCE: batch.num_rows + letters.num_rows}
-        content = RecordContent(batch, letters, DEFINITIONS.version)
-        entries.append(Entry(EVENTS_TOPIC, partition, encode_record(content), counts))
+def _entries(group: Group, partitions: int, now_us: int) -> list[Entry]:
+    (outcome,) = group.outcomes
     tally = IntakeTally()
-    tally.add(SOURCE, received=decoded.received, accepted=decoded.accepted, refused=decoded.refused, at_us=now_us)
-    record = tally.record()
-    entries.append(Entry(INTAKE_TOPIC, 0, encode_intake(record), intake_counts(record)))
-    return entries
+    tally.add(SOURCE, received=outcome.received, accepted=outcome.accepted, refused=outcome.refused, at_us=now_us)
+    return [*entries_of(group, DEFINITIONS.version, partitions), intake_entry(tally)]

@@ -83,11 +83,11 @@ def _fresh(folder: Path) -> Path:
 
 
 def _act(installation: Installation, world: World, folder: Path, *, people: int, progress: Say) -> None:
-    from groundswell.store.manifest import Manifest
+    from groundswell.store.manifest import read_manifest
 
     definitions = folder / "definitions.yaml"
     definitions.write_text(world.definitions(), encoding="utf-8")
-    installation.store.apply(Manifest.read(definitions), by="demo")
+    installation.store.apply(read_manifest([definitions]), by="demo")
     key = installation.store.create_key("app", by="demo")
     installation.close()
     port = free_port(HOST)
@@ -132,7 +132,8 @@ def _show(installation: Installation, world: World, say: Say) -> list[_Check]:
         [(row.source, row.intake.received, row.intake.refused, row.intake.accepted) for row in rows],
     )
     show_table(
-        ("source", "accepted", "+ replayed", "= committed", "+ dead letters", "+ duplicates", "+ forgotten", "+ in flight"),
+        ("source", "accepted", "+ replayed", "= committed", "+ dead letters", "+ duplicates", "+ forgotten",
+         "+ in flight"),
         [
             (row.source, row.intake.accepted, row.replayed, row.lake.committed, row.lake.dead_lettered,
              row.lake.deduplicated, row.lake.forgotten, row.in_flight)
@@ -145,9 +146,7 @@ def _show(installation: Installation, world: World, say: Say) -> list[_Check]:
     )
     for name, card in computed.scorecards.items():
         if card.srm.ok is False:
-            say(
-                f"{name}: SAMPLE RATIO MISMATCH (p = {card.srm.p_value:.2g}), as it should: its split was broken on purpose"
-            )
+            say(f"{name}: SAMPLE RATIO MISMATCH (p = {card.srm.p_value:.2g}), rightly: its split was broken on purpose")
     checks = [*_promises(installation, world.ledger), *_verdicts(computed.scorecards)]
     say("\nPromises")
     for check in checks:

@@ -215,13 +215,14 @@ def _headline(card: Scorecard) -> Headline | None:
     if not card.results:
         return None
     first = card.results[0]
+    interval = first.relative if card.shown == "absolute" else first.always_valid_relative
     return Headline(
         metric=first.metric,
         variant=first.variant,
         better="lower" if first.better == "lower" else "higher",
         estimate=first.relative.estimate,
-        low=first.relative.low,
-        high=first.relative.high,
+        low=interval.low,
+        high=interval.high,
     )
 
 
