@@ -24,17 +24,12 @@ from groundswell import limits
 from groundswell.errors import CommitConflict, SnapshotGone
 from groundswell.lake.contract import Change, IngestState, Lake, LakeFile
 from groundswell.lake.sorting import Duplicates, Longs, Order, sort_rows
+from groundswell.lake.steps import COMPACTION_COMMIT, COMPACTION_COMMITTED, COMPACTION_READ, COMPACTION_WRITE
 from groundswell.lake.tiers import merge_ranges, next_merge, run_sizes
 from groundswell.model.clock import Clock
 from groundswell.model.faults import Faults, NoFaults
 
-__all__ = ["COMPACTION_STEPS", "CompactionReport", "compact", "compaction_due"]
-
-READ: Final = "compaction.read"  # the files of a batch or a range are read
-WRITE: Final = "compaction.write"  # a file of the new run is written
-COMMIT: Final = "compaction.commit"  # the new run is on the disk and takes the place of what it was made from
-COMMITTED: Final = "compaction.committed"  # the commit is done, nobody has been told
-COMPACTION_STEPS: Final = (READ, WRITE, COMMIT, COMMITTED)
+__all__ = ["CompactionReport", "compact", "compaction_due"]
 
 KEY_COLUMNS: Final = ("unit_hash", "ts", "received_at", "event_hash", "content_hash", "source")
 _FILE_ROWS: Final = 1_000_000  # about 60 MB; a reader of one range opens few files
@@ -74,7 +69,7 @@ def compact(
     Args:
         lake: the lake.
         clock: measures how long it took.
-        faults: told of each of ``COMPACTION_STEPS``.
+        faults: told of each of ``steps.COMPACTION_STEPS``.
         rows_max: rows held in memory at once; more only where one file or one unit has more.
         file_rows: rows of a file of a run; more only where one unit has more.
     """
@@ -140,9 +135,9 @@ class _Round:
             names = self._lake.columns(self._chosen).names
             for part in self._parts(names):
                 self._write(part, names)
-            self._faults.reach(COMMIT)
+            self._faults.reach(COMPACTION_COMMIT)
             self._lake.commit(self._decide)
-            self._faults.reach(COMMITTED)
+            self._faults.reach(COMPACTION_COMMITTED)
         except (CommitConflict, SnapshotGone):  # another compactor was first; what was written is an orphan
             return CompactionReport(rounds=1, lost_races=1)
         return CompactionReport(
@@ -157,12 +152,12 @@ class _Round:
 
     def _parts(self, names: Sequence[str]) -> Iterator[pa.Table]:
         """Read what is to be sorted, in parts that hold whole units."""
-        self._faults.reach(READ)
+        self._faults.reach(COMPACTION_READ)
         if all(file.sorted_run == 0 or file.unit_hash_min is None for file in self._chosen):
             yield self._lake.read(self._chosen, names)
             return
         for low, high in merge_ranges(self._chosen, self._rows_max):
-            self._faults.reach(READ)
+            self._faults.reach(COMPACTION_READ)
             inside = [
                 file
                 for file in self._chosen
@@ -185,7 +180,7 @@ class _Round:
         for start, stop in _cuts(order, self._file_rows):
             taken = pa.array(order.rows[start:stop])
             table = pa.table([column.take(taken) for column in columns], names=list(names))
-            self._faults.reach(WRITE)
+            self._faults.reach(COMPACTION_WRITE)
             self._added.append(self._lake.write(table, sorted_run=self._run))
 
     def _count(self, rows: pa.Table, duplicates: Duplicates) -> None:

@@ -87,7 +87,8 @@ class Lake(Protocol):
         ``decide`` returns None to commit nothing, or raises; it may be asked again after a lost race.
 
         Raises:
-            CommitConflict: a removed file is no longer in the table, or races were lost too often.
+            CommitConflict: a removed file is no longer in the table, an added one already is, or races were lost too
+                often.
             Unavailable: the answer is unclear even after reloading (disk full, catalog away).
         """
         ...

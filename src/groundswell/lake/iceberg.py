@@ -38,7 +38,6 @@ from pyiceberg.types import (
 )
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from groundswell import limits
 from groundswell.errors import CommitConflict, Corrupt, GroundswellError, InvalidInput, SnapshotGone
 from groundswell.lake import upkeep
 from groundswell.lake.catalog import CATALOG, IDENTIFIER, NAMESPACE, TABLE, SwapCatalog, open_catalog
@@ -48,23 +47,16 @@ from groundswell.lake.drivers import driver_errors
 from groundswell.lake.files import FOLDER_PROPERTY, ensure_folder, local_path, sync_folder
 from groundswell.lake.manifests import ManifestReader, stage
 from groundswell.lake.parquet import column_names, from_data_file, read_file, to_data_file, write_file
-from groundswell.lake.reading import check_columns
+from groundswell.lake.reading import check_columns, file_order
 from groundswell.lake.retention import check_tag
+from groundswell.lake.steps import EXPIRED, STAGE, SWAP, SWAPPED, WRITE, WRITTEN
 from groundswell.lake.summary import snapshot_by_id, state_of, summarize, to_snapshot
 from groundswell.lake.updates import set_tag
 from groundswell.model.clock import Clock
 from groundswell.model.definitions import Definitions
 from groundswell.model.faults import Faults, NoFaults
 
-__all__ = ["COMMIT_STEPS", "IcebergLake"]
-
-WRITE: Final = "lake.write"  # a data file is written
-WRITTEN: Final = "lake.written"  # the file is on the disk, nobody has been told
-STAGE: Final = "lake.stage"  # the table is loaded and decided on; manifests are written
-SWAP: Final = "lake.swap"  # manifests are on the disk; the catalog is asked to swap
-SWAPPED: Final = "lake.swapped"  # the swap is done, nobody has been told
-EXPIRED: Final = "lake.expired"  # snapshots have expired; the files that only they named are not yet listed
-COMMIT_STEPS: Final = (WRITE, WRITTEN, STAGE, SWAP, SWAPPED, EXPIRED)
+__all__ = ["IcebergLake"]
 
 _RACES_MAX: Final = 16
 _US_PER_MS: Final = 1_000
@@ -95,7 +87,7 @@ class IcebergLake:
     Args:
         where: the lake's folder, or the properties ``uri`` and ``warehouse`` of a catalog elsewhere.
         clock: what the lake takes the time from.
-        faults: told of each of ``COMMIT_STEPS``.
+        faults: told of each of ``steps.LAKE_STEPS`` and ``steps.EXPIRY_STEPS``.
 
     Raises:
         Unavailable: the catalog is locked or away.
@@ -107,7 +99,7 @@ class IcebergLake:
         self._faults = faults or NoFaults()
         self._catalog = open_catalog(where)
         self._manifests = ManifestReader()
-        self._commits = threading.Lock()  # threads of one process need not race
+        self._commits = threading.RLock()  # threads of one process need not race
         with driver_errors("opening the lake"):
             self._folder = _create_table(self._catalog)
 
@@ -248,7 +240,7 @@ class IcebergLake:
         with driver_errors("listing the files of a snapshot"):
             data = self._manifests.data_files(table, chosen)
         files = [from_data_file(one, local_path(one.file_path, self._folder), ids) for one in data]
-        return sorted(files, key=_file_order)
+        return sorted(files, key=file_order)
 
     def read(
         self, files: Sequence[LakeFile], columns: Sequence[str], *, unit_hash: tuple[int, int] | None = None
@@ -376,7 +368,3 @@ def _timestamp_ms(table: Table, now_us: int) -> int:
     """Iceberg wants times of snapshots that do not run backwards."""
     parent = table.metadata.current_snapshot()
     return max(now_us // _US_PER_MS, parent.timestamp_ms if parent else 0)
-
-
-def _file_order(file: LakeFile) -> tuple[int, int, str]:
-    return (file.sorted_run, file.unit_hash_min if file.unit_hash_min is not None else limits.integer_min, file.path)

@@ -42,7 +42,7 @@ __all__ = ["ManifestReader", "stage"]
 _FOLD_BELOW: Final = 64  # files; encoding an entry costs about 20 us, so folding costs a commit 1 ms
 _COMPRESSION: Final = "null"  # pyiceberg compresses entry by entry, which costs time and saves nothing
 _VERSION: Final = 2  # of the Iceberg format
-_MANIFESTS_MAX: Final = 64  # kept in memory: about 200 kB each in Python's form
+_MANIFESTS_MAX: Final = 256  # kept in memory, about 200 kB each; more than a compacted lake has
 _LISTS_MAX: Final = 1_024  # kept in memory: about 10 kB each
 
 _Kept = TypeVar("_Kept")
@@ -101,26 +101,25 @@ class _Sorted(NamedTuple):
     removed: list[ManifestEntry]
 
 
-def _sort(table: Table, reader: ManifestReader, add: Sequence[DataFile], remove: AbstractSet[str]) -> _Sorted:
+def _sort(table: Table, reader: ManifestReader, add: AbstractSet[str], remove: AbstractSet[str]) -> _Sorted:
     """Decide which manifests stay.
 
     Raises:
-        CommitConflict: a file to be removed is no longer in the table.
+        CommitConflict: a file to be removed is no longer in the table, or one to be added already is.
     """
     kept: list[ManifestFile] = []
     carried: list[ManifestEntry] = []
     removed: list[ManifestEntry] = []
     for manifest in reader.manifests(table, table.metadata.current_snapshot()):
-        live = (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)
-        if live == 0:
-            continue
-        folds = live < _FOLD_BELOW and bool(add or remove)
-        entries = reader.entries(table, manifest) if folds or remove else ()
+        entries = reader.entries(table, manifest)
         gone = [entry for entry in entries if entry.data_file.file_path in remove]
-        if gone or folds:
+        stay = [entry for entry in entries if entry.data_file.file_path not in remove]
+        if again := [entry.data_file.file_path for entry in stay if entry.data_file.file_path in add]:
+            raise CommitConflict(f"{len(again)} files to add are already in the table, the first is {again[0]}")
+        if gone or (len(stay) < _FOLD_BELOW and (add or remove)):
             removed += gone
-            carried += [entry for entry in entries if entry.data_file.file_path not in remove]
-        else:
+            carried += stay
+        elif stay:
             kept.append(manifest)
     found = {entry.data_file.file_path for entry in removed}
     if missing := sorted(remove - found):
@@ -150,12 +149,15 @@ def stage(
         written: takes the location of every metadata file before it is written, so that a failure can be cleaned up.
 
     Raises:
-        CommitConflict: a file to be removed is no longer in the table.
+        CommitConflict: a file to be removed is no longer in the table, or one to be added already is.
         OSError: the disk is full.
     """
     metadata = table.metadata
     parent = metadata.current_snapshot()
-    files = _sort(table, reader, add, remove)
+    added = {data.file_path for data in add}
+    if len(added) < len(add):
+        raise CommitConflict("a file was to be added twice in one commit")
+    files = _sort(table, reader, added, remove)
     snapshot_id = metadata.new_snapshot_id()
     name = uuid.uuid4()
     locations = table.location_provider()

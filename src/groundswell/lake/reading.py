@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from groundswell import limits
 from groundswell.errors import InvalidInput
 from groundswell.lake.contract import LakeFile
 
-__all__ = ["check_columns", "describe", "fill", "in_range", "select"]
+__all__ = ["check_columns", "describe", "file_order", "fill", "in_range", "select"]
 
 
 def describe(path: str, table: pa.Table, *, sorted_run: int, size: int, opaque: object = None) -> LakeFile:
@@ -34,6 +35,11 @@ def describe(path: str, table: pa.Table, *, sorted_run: int, size: int, opaque: 
         sorted_run=sorted_run,
         opaque=opaque,
     )
+
+
+def file_order(file: LakeFile) -> tuple[int, int, str]:
+    """Order files: fresh ones first, then run by run, a run's rows without a unit before its ranges."""
+    return (file.sorted_run, limits.integer_min if file.unit_hash_min is None else file.unit_hash_min, file.path)
 
 
 def check_columns(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:

@@ -8,21 +8,27 @@ Invariants
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Literal
 
 import pyarrow as pa
 
 from groundswell import limits
-from groundswell.errors import CommitConflict, InvalidInput, SnapshotGone
+from groundswell.errors import CommitConflict, InvalidInput, SnapshotGone, Unavailable
 from groundswell.lake.columns import FIRST_SCHEMA, check_table, missing_columns, present_columns
-from groundswell.lake.contract import Change, IngestState, LakeFile, Snapshot
-from groundswell.lake.reading import describe, select
+from groundswell.lake.contract import Change, IngestState, Lake, LakeFile, Snapshot
+from groundswell.lake.reading import describe, file_order, select
 from groundswell.lake.retention import Life, check_tag, expiring, files_due_us
-from groundswell.model.clock import Clock, SystemClock
+from groundswell.lake.steps import EXPIRED, STAGE, SWAP, SWAPPED, WRITE, WRITTEN
+from groundswell.model.clock import Clock
 from groundswell.model.definitions import Definitions
+from groundswell.model.faults import Faults, NoFaults
+from groundswell.testing.clock import ManualClock
 
-__all__ = ["MemoryLake"]
+__all__ = ["CommitFault", "FaultyLake", "MemoryLake"]
+
+CommitFault = Literal["fails", "answer_lost", "race_lost", "conflict", "slow"]
 
 _RACES_MAX: Final = 16
 _US_PER_S: Final = 1_000_000
@@ -38,10 +44,14 @@ class _Version:
 
 
 class MemoryLake:
-    """The lake in memory. Snapshot ids count from 1, so that a simulation prints the same ids for the same seed."""
+    """The lake in memory. It tells ``faults`` of the same steps as the lake on disk.
 
-    def __init__(self, *, clock: Clock | None = None) -> None:
-        self._clock = clock or SystemClock()
+    Snapshot ids and file names count from 1, so that a simulation prints the same ones for the same seed.
+    """
+
+    def __init__(self, *, clock: Clock | None = None, faults: Faults | None = None) -> None:
+        self._clock = clock or ManualClock()
+        self._faults = faults or NoFaults()
         self._lock = threading.Lock()
         self._schema = FIRST_SCHEMA
         self._tables: dict[str, pa.Table] = {}
@@ -65,11 +75,13 @@ class MemoryLake:
 
     def write(self, table: pa.Table, *, sorted_run: int = 0) -> LakeFile:
         check_table(self._schema, table)
+        self._faults.reach(WRITE)
         with self._lock:
             self._count += 1
             path = f"memory://events/{sorted_run}-{self._count:08d}.parquet"
             self._tables[path] = present_columns(table)
             self._written_us[path] = self._clock.now_us()
+        self._faults.reach(WRITTEN)
         return describe(path, table, sorted_run=sorted_run, size=table.nbytes)
 
     def commit(self, decide: Callable[[IngestState], Change | None]) -> Snapshot | None:
@@ -78,11 +90,15 @@ class MemoryLake:
             change = decide(base.snapshot.state if base else IngestState())
             if change is None:
                 return None
+            self._faults.reach(STAGE)
             files = _changed_files(base.files if base else {}, change)
+            self._faults.reach(SWAP)
             with self._lock:
                 newest = self._versions[-1] if self._versions else None
-                if newest is base:
-                    return self._append(base, change, files)
+                landed = self._append(base, change, files) if newest is base else None
+            if landed is not None:
+                self._faults.reach(SWAPPED)
+                return landed
         raise CommitConflict(f"lost {_RACES_MAX} races in a row against other committers")
 
     def _append(self, base: _Version | None, change: Change, files: dict[str, LakeFile]) -> Snapshot:
@@ -121,7 +137,7 @@ class MemoryLake:
 
     def files(self, snapshot_id: int | None = None) -> list[LakeFile]:
         version = self._newest() if snapshot_id is None else self._version(snapshot_id)
-        return list(version.files.values()) if version else []
+        return sorted(version.files.values(), key=file_order) if version else []
 
     def read(
         self, files: Sequence[LakeFile], columns: Sequence[str], *, unit_hash: tuple[int, int] | None = None
@@ -155,6 +171,7 @@ class MemoryLake:
             for path in [path for path, due_us in self._doomed.items() if due_us <= now_us]:
                 del self._doomed[path]
                 self._tables.pop(path, None)
+        self._faults.reach(EXPIRED)
         return len(gone)
 
     def _named(self) -> set[str]:
@@ -189,3 +206,95 @@ def _changed_files(files: Mapping[str, LakeFile], change: Change) -> dict[str, L
             raise CommitConflict(f"file {file.path} is already in the table")
         changed[file.path] = file
     return changed
+
+
+class FaultyLake:
+    """A lake whose commits fail as told, one fault a commit; the rest is passed on.
+
+    ``fails``        Unavailable; nothing was committed
+    ``answer_lost``  committed, then Unavailable
+    ``race_lost``    somebody commits between decision and swap, so that ``decide`` is asked again
+    ``conflict``     CommitConflict; nothing was committed
+    ``slow``         waits ``slow_s`` first
+
+    Args:
+        lake: the lake that does the work.
+        clock: waits.
+        faults: for the commits to come, None for one that goes well; afterwards all go well. May be endless.
+        slow_s: how slow.
+    """
+
+    def __init__(
+        self, lake: Lake, *, clock: Clock, faults: Iterable[CommitFault | None] = (), slow_s: float = 10.0
+    ) -> None:
+        self._lake = lake
+        self._clock = clock
+        self._planned = iter(faults)
+        self._next: deque[CommitFault | None] = deque()
+        self._slow_s = slow_s
+
+    def then(self, *faults: CommitFault | None) -> None:
+        """Put faults before those still planned."""
+        self._next.extend(faults)
+
+    def commit(self, decide: Callable[[IngestState], Change | None]) -> Snapshot | None:
+        fault = self._next.popleft() if self._next else next(self._planned, None)
+        if fault == "fails":
+            raise Unavailable("the catalog is away; nothing was committed")
+        if fault == "conflict":
+            raise CommitConflict("lost too many races against other committers")
+        if fault == "slow":
+            self._clock.sleep(self._slow_s)
+        snapshot = self._lake.commit(self._raced(decide) if fault == "race_lost" else decide)
+        if fault == "answer_lost":
+            raise Unavailable("the catalog went away before it answered")
+        return snapshot
+
+    def _raced(self, decide: Callable[[IngestState], Change | None]) -> Callable[[IngestState], Change | None]:
+        rivals = iter([Change()])
+
+        def decide_too_late(state: IngestState) -> Change | None:
+            change = decide(state)
+            for rival in rivals:
+                self._lake.commit(lambda _, rival=rival: rival)
+            return change
+
+        return decide_too_late
+
+    def ensure_columns(self, definitions: Definitions) -> None:
+        self._lake.ensure_columns(definitions)
+
+    def columns(self, files: Sequence[LakeFile] | None = None) -> pa.Schema:
+        return self._lake.columns(files)
+
+    def write(self, table: pa.Table, *, sorted_run: int = 0) -> LakeFile:
+        return self._lake.write(table, sorted_run=sorted_run)
+
+    def current(self) -> Snapshot | None:
+        return self._lake.current()
+
+    def snapshot(self, snapshot_id: int) -> Snapshot:
+        return self._lake.snapshot(snapshot_id)
+
+    def snapshots(self) -> list[Snapshot]:
+        return self._lake.snapshots()
+
+    def files(self, snapshot_id: int | None = None) -> list[LakeFile]:
+        return self._lake.files(snapshot_id)
+
+    def read(
+        self, files: Sequence[LakeFile], columns: Sequence[str], *, unit_hash: tuple[int, int] | None = None
+    ) -> pa.Table:
+        return self._lake.read(files, columns, unit_hash=unit_hash)
+
+    def tag(self, name: str, snapshot_id: int, *, keep_s: int) -> None:
+        self._lake.tag(name, snapshot_id, keep_s=keep_s)
+
+    def expire(self) -> int:
+        return self._lake.expire()
+
+    def remove_orphans(self) -> int:
+        return self._lake.remove_orphans()
+
+    def location(self) -> Mapping[str, str]:
+        return self._lake.location()
