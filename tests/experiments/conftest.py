@@ -29,7 +29,10 @@ metrics:
   buyers: {type: conversion, event: purchase}
   order_value: {type: ratio, numerator: {event: purchase, value: revenue}, denominator: {event: purchase}}
 experiments:
-  new_checkout: {variants: {control: 50, treatment: 50}, start: 2026-01-05, metrics: [buyers, revenue_per_user, order_value]}
+  new_checkout:
+    variants: {control: 50, treatment: 50}
+    start: 2026-01-05
+    metrics: [buyers, revenue_per_user, order_value]
   ended: {variants: {control: 50, treatment: 50}, start: 2026-01-05, end: 2026-01-12, metrics: [buyers]}
   draft: {variants: {control: 1, treatment: 1}, metrics: [buyers]}
 """
@@ -78,7 +81,9 @@ class Bench:
         return snapshot.snapshot_id
 
 
-def person(number: int, variant: str, spent: float | None, *, experiment: str = "new_checkout") -> list[dict[str, object]]:
+def person(
+    number: int, variant: str, spent: float | None, *, experiment: str = "new_checkout"
+) -> list[dict[str, object]]:
     user = f"u{number}"
     at_us = START_US + DAY_US
     events: list[dict[str, object]] = [

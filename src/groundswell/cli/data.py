@@ -182,7 +182,7 @@ def _letters_list(
 def _letters_show(letter_id: Annotated[str, typer.Argument(help="Its id.")], data: Data = None) -> None:
     """Show one dead letter with its content as it was sent."""
     with opened(data) as installation:
-        letter = installation.dead_letters().find(letter_id)
+        letter = installation.dead_letters().show(letter_id)
     say(f"{letter.id}  {letter.source}  {letter.reason}: {letter.message}")
     say(letter.raw.decode("utf-8", "replace"))
 
@@ -195,6 +195,8 @@ def _letters_replay(
 ) -> None:
     """Decode dead letters again with today's definitions and send what is sound on its way."""
     with opened(data) as installation:
-        report = installation.replay(ids, reason=reason, source=source)
+        report = installation.dead_letters().replay(
+            installation.store.definitions(), ids=ids, reason=reason, source=source
+        )
         installation.ingest().drain()
     say(f"{report.replayed:,} replayed, {report.failed:,} still wait")

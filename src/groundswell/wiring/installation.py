@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from groundswell.engine.contract import Engine
     from groundswell.experiments.explain import Explanation
     from groundswell.experiments.service import Computed, Scorecards
+    from groundswell.ingest.audit import AuditReport
+    from groundswell.ingest.dead_letters import DeadLetters
     from groundswell.ingest.service import IngestService
+    from groundswell.ingest.trace import Trace
     from groundswell.lake.contract import Lake
     from groundswell.log.contract import EventLog
     from groundswell.store.control import Store
@@ -133,6 +136,24 @@ class Installation:
     def explain(self, experiment: str, *, against: int, snapshot_id: int | None = None) -> Explanation:
         """Return why the scorecard differs from the one at snapshot ``against``."""
         return self.scorecards.explain(experiment, against=against, snapshot_id=snapshot_id)
+
+    def dead_letters(self) -> DeadLetters:
+        """Return the dead letters: list, show, replay."""
+        from groundswell.ingest.dead_letters import DeadLetters
+
+        return DeadLetters(self.log, self.lake, faults=self.faults)
+
+    def audit(self) -> AuditReport:
+        """Recount log and lake from the records."""
+        from groundswell.ingest.audit import audit
+
+        return audit(self.log, self.lake)
+
+    def trace(self, what: str) -> Trace:
+        """Follow an event id, or a unit, through log, fingerprints, dead letters, lake and experiments."""
+        from groundswell.wiring.tracing import trace
+
+        return trace(self, what)
 
     def export(self, experiment: str, folder: str | os.PathLike[str], *, snapshot_id: int | None = None) -> list[Path]:
         """Write the moments and the per-unit table of an experiment as Parquet; return the files."""

@@ -15,7 +15,7 @@ import msgspec
 
 from groundswell.errors import GroundswellError, NotFound, Unauthorized
 from groundswell.experiments.scorecard import Scorecard
-from groundswell.ingest.dead_letters import DeadLetters, Letter
+from groundswell.ingest.dead_letters import Letter
 from groundswell.ingest.ledgers import read_ledgers
 from groundswell.lake.contract import Snapshot
 from groundswell.log.contract import EVENTS_TOPIC
@@ -51,6 +51,8 @@ class InstalledPorts:
         self._view = ControlView(installation.store, installation.clock)
         self._cards: OrderedDict[tuple[str, int, int], Scorecard] = OrderedDict()
         self._lock = threading.Lock()
+        self._letters = installation.dead_letters()  # reads on from where it was, one reader at a time
+        self._letters_lock = threading.Lock()
 
     # --- from memory -------------------------------------------------------------------------------------------
 
@@ -77,7 +79,8 @@ class InstalledPorts:
         current = here.lake.current()
         waiting: dict[str, int] = {}
         try:
-            waiting = dict(self._dead_letters().reasons())
+            with self._letters_lock:
+                waiting = self._letters.reasons()
         except GroundswellError as error:
             problems.append(f"dead letters cannot be read: {error}")
         return Overview(
@@ -114,16 +117,12 @@ class InstalledPorts:
     def dead_letters(
         self, *, reason: str | None = None, source: str | None = None, cursor: str | None = None, limit: int = 50
     ) -> DeadLetterPage:
-        letters = self._dead_letters()
-        page, following = letters.page(reason=reason, source=source, cursor=cursor, limit=limit)
-        return DeadLetterPage(
-            letters=tuple(_shown(letter) for letter in page), reasons=letters.reasons(), next_cursor=following
-        )
+        with self._letters_lock:
+            page, following = self._letters.page(reason=reason, source=source, cursor=cursor, limit=limit)
+            reasons = self._letters.reasons()
+        return DeadLetterPage(letters=tuple(_shown(letter) for letter in page), reasons=reasons, next_cursor=following)
 
     # --- parts -------------------------------------------------------------------------------------------------
-
-    def _dead_letters(self) -> DeadLetters:
-        return DeadLetters(self._installation.log, self._installation.lake)
 
     def _card(self, name: str, definitions: Definitions) -> Scorecard:
         current = self._installation.lake.current()

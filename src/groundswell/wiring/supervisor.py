@@ -110,13 +110,15 @@ def wait_ready(host: str, port: int, *, clock: Clock, supervisor: Supervisor, se
     """
     deadline_s = clock.monotonic_s() + seconds
     while clock.monotonic_s() < deadline_s:
+        connection = http.client.HTTPConnection(host, port, timeout=2)
         try:
-            connection = http.client.HTTPConnection(host, port, timeout=2)
             connection.request("GET", "/readyz")
             if connection.getresponse().status == 200:
                 return
-        except OSError:
+        except (OSError, http.client.HTTPException):
             supervisor.poll()
+        finally:
+            connection.close()
         clock.sleep(POLL_S)
     msg = f"no answer from http://{host}:{port}/readyz within {seconds:g} s; its log ends:\n{supervisor.tail('serve')}"
     raise Unavailable(msg)
