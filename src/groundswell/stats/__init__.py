@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from groundswell.model.moments import Moments
+    from groundswell.stats.adjustment import Adjustment, cuped, linearised, post_stratify
     from groundswell.stats.contrasts import Settings, arm_interval, compare, contrast
     from groundswell.stats.omnibus import Anova, anova
+    from groundswell.stats.posteriors import Posterior, Prior, beta_binomial, gamma_poisson, posterior
     from groundswell.stats.regression import Regression, regress
     from groundswell.stats.results import Comparison, Effect, Note
     from groundswell.stats.sample_ratios import SampleRatio, sample_ratio
-    from groundswell.stats.samples import Pair, Sample
+    from groundswell.stats.samples import Pair, Reference, Sample, moments_from_sums
     from groundswell.stats.sequences import Looks
 
 __all__ = [
+    "Adjustment",
     "Anova",
     "Comparison",
     "Effect",
@@ -27,33 +30,54 @@ __all__ = [
     "Moments",
     "Note",
     "Pair",
+    "Posterior",
+    "Prior",
+    "Reference",
     "Regression",
     "Sample",
     "SampleRatio",
     "Settings",
     "anova",
     "arm_interval",
+    "beta_binomial",
     "compare",
     "contrast",
+    "cuped",
+    "gamma_poisson",
+    "linearised",
+    "moments_from_sums",
+    "post_stratify",
+    "posterior",
     "regress",
     "sample_ratio",
 ]
 
 _HOME = {  # no module is named like what it exports: importing it would shadow the export
+    "Adjustment": "adjustment",
     "Anova": "omnibus",
     "Comparison": "results",
     "Effect": "results",
     "Looks": "sequences",
     "Note": "results",
     "Pair": "samples",
+    "Posterior": "posteriors",
+    "Prior": "posteriors",
+    "Reference": "samples",
     "Regression": "regression",
     "Sample": "samples",
     "SampleRatio": "sample_ratios",
     "Settings": "contrasts",
     "anova": "omnibus",
     "arm_interval": "contrasts",
+    "beta_binomial": "posteriors",
     "compare": "contrasts",
     "contrast": "contrasts",
+    "cuped": "adjustment",
+    "gamma_poisson": "posteriors",
+    "linearised": "adjustment",
+    "moments_from_sums": "samples",
+    "post_stratify": "adjustment",
+    "posterior": "posteriors",
     "regress": "regression",
     "sample_ratio": "sample_ratios",
 }

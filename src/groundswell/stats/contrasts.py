@@ -23,10 +23,10 @@ from groundswell.errors import InvalidInput
 from groundswell.model.moments import Moments
 from groundswell.stats import sequences
 from groundswell.stats.results import Alternative, Comparison, Effect, Note
-from groundswell.stats.samples import Pair, Sample
+from groundswell.stats.samples import Pair, Reference, Sample
 from groundswell.stats.sequences import Looks
 
-__all__ = ["Settings", "arm_interval", "compare", "contrast"]
+__all__ = ["Settings", "arm_interval", "compare", "contrast", "relative_error"]
 
 TestName = Literal["welch", "pooled", "z"]
 
@@ -40,6 +40,7 @@ class Settings:
         alternative: ``greater`` and ``less`` are one-sided: the treatment is larger, smaller.
         test: ``welch`` (default), ``pooled`` (Student, equal variances) or ``z`` (normal).
         relative: ``fieller`` (default, agrees with the test) or ``delta`` (first order).
+        null: the absolute difference that is tested; other than 0, the relative effect has no p-value of its own.
         looks: tuning of the always-valid interval.
     """
 
@@ -47,6 +48,7 @@ class Settings:
     alternative: Alternative = "two-sided"
     test: TestName = "welch"
     relative: Literal["fieller", "delta"] = "fieller"
+    null: float = 0.0
     looks: Looks = field(default_factory=Looks)
 
     def __post_init__(self) -> None:
@@ -58,6 +60,8 @@ class Settings:
             raise InvalidInput("alpha", self.alpha, "must be below 0.5 for a one-sided test")
         if self.test not in _TESTS:
             raise InvalidInput("test", self.test, "must be welch, pooled or z")
+        if not math.isfinite(self.null):
+            raise InvalidInput("null", self.null, "must be finite")
         if self.relative not in ("fieller", "delta"):
             raise InvalidInput("relative", self.relative, "must be fieller or delta")
 
@@ -76,17 +80,13 @@ def contrast(pair: Pair, settings: Settings | None = None) -> Comparison:
     """Compare two arms whose estimates may share an adjustment, as ``cuped`` and ``post_stratify`` return them."""
     chosen = settings or _DEFAULT
     treatment, baseline = pair.treatment, pair.baseline
-    reason = _why_not(treatment, baseline, pair.covariance)
+    reason = _why_not(pair)
     notes = (*treatment.notes, *baseline.notes, *pair.notes)
     if reason is not None:
-        return _nothing(treatment, baseline, chosen, reason, notes)
-    assert treatment.estimate is not None
-    assert baseline.estimate is not None
+        return _nothing(pair, chosen, reason, notes)
+    geometry, df = _geometry(pair, chosen.test)
     units = treatment.count + baseline.count
-    v_t, v_c, df = _error_variances(treatment, baseline, chosen.test)
-    d = (treatment.estimate - baseline.estimate) + (treatment.estimate_low - baseline.estimate_low)
-    geometry = _Geometry(d, baseline.estimate, v_t, v_c, pair.covariance)
-    z = geometry.d / math.sqrt(geometry.v_d)
+    z = (geometry.d - chosen.null) / math.sqrt(geometry.v_d)
     q = _quantile(chosen.alpha, df, chosen.alternative)
     p = _p_value(z, df, chosen.alternative)
     if units < chosen.looks.first_look:
@@ -96,6 +96,7 @@ def contrast(pair: Pair, settings: Settings | None = None) -> Comparison:
         m = sequences.multiplier(chosen.looks, units, chosen.alpha, chosen.alternative)
         always, always_relative = geometry.absolute(m, chosen.alternative), geometry.relative(m, chosen)
         always_p = sequences.p_value(chosen.looks, units, z, chosen.alpha, chosen.alternative)
+    relative = geometry.relative(q, chosen)
     return Comparison(
         method=_TESTS[chosen.test],
         alpha=chosen.alpha,
@@ -105,13 +106,16 @@ def contrast(pair: Pair, settings: Settings | None = None) -> Comparison:
         treatment=arm_interval(treatment, chosen.alpha),
         baseline=arm_interval(baseline, chosen.alpha),
         absolute=geometry.absolute(q, chosen.alternative),
-        relative=geometry.relative(q, chosen),
+        relative=relative,
         p_value=p,
+        relative_p_value=geometry.relative_p(p, df, chosen),
         statistic=z,
         degrees_of_freedom=None if df == math.inf else df,
         always_valid=always,
         always_valid_relative=always_relative,
         always_valid_p=always_p,
+        standard_error=math.sqrt(geometry.v_d),
+        variance_reduction=pair.variance_reduction,
         assumptions=_ASSUMPTIONS if pair.adjustment is None else (*_ASSUMPTIONS, pair.adjustment),
         warnings=(*notes, *_diagnose(treatment, "treatment"), *_diagnose(baseline, "baseline")),
     )
@@ -125,41 +129,67 @@ def arm_interval(sample: Sample, alpha: float = limits.alpha_default) -> Effect:
     return Effect(sample.estimate, sample.estimate - half, sample.estimate + half)
 
 
+def relative_error(pair: Pair) -> float | None:
+    """Return the standard error of the relative effect to first order; None where the baseline's mean is 0."""
+    geometry, _ = _geometry(pair, "z")
+    return geometry.delta_error() if geometry.c != 0.0 else None
+
+
 @dataclass(frozen=True, slots=True)
 class _Geometry:
-    """Difference ``d``, baseline ``c``, variances of the two estimates and their covariance."""
+    """Difference ``d`` and reference ``c``: their variances and covariance.
+
+    ``lift_at`` is the lift at which the delta method is linearised.
+    """
 
     d: float
+    v_d: float
     c: float
-    v_t: float
     v_c: float
-    v_tc: float
-
-    @property
-    def v_d(self) -> float:
-        return self.v_t + self.v_c - 2.0 * self.v_tc
+    v_dc: float
+    lift_at: float | None
 
     def absolute(self, q: float, alternative: Alternative) -> Effect:
         half = q * math.sqrt(self.v_d)
         return _bounded(self.d, self.d - half, self.d + half, alternative)
 
+    def delta_error(self) -> float:
+        """Return the standard error of the lift, to first order."""
+        c = abs(self.c)
+        lift = self.d / c if self.lift_at is None else self.lift_at
+        v_dc = self.v_dc if self.c > 0.0 else -self.v_dc
+        return math.sqrt(max(0.0, self.v_d - 2.0 * lift * v_dc + lift * lift * self.v_c)) / c
+
     def relative(self, q: float, settings: Settings) -> Effect:
         c = abs(self.c)  # a lift has the sign of the difference, also where the baseline is negative
         if c == 0.0:
-            return Effect(reason="the baseline's mean is 0: there is nothing to be relative to")
+            return Effect(reason=_NO_REFERENCE)
         lift = self.d / c
-        v_dc = math.copysign(1.0, self.c) * (self.v_tc - self.v_c)
+        if not math.isfinite(lift):
+            return Effect(reason=_NO_REFERENCE)
         if settings.relative == "delta":
-            v = (self.v_d - 2.0 * lift * v_dc + lift * lift * self.v_c) / (c * c)
-            half = q * math.sqrt(max(0.0, v))
+            half = q * self.delta_error()
             return _bounded(lift, lift - half, lift + half, settings.alternative)
+        v_dc = self.v_dc if self.c > 0.0 else -self.v_dc
         a = c * c - q * q * self.v_c
         if a <= 0.0:
             return Effect(lift, reason=_UNBOUNDED)
         b = self.d * c - q * q * v_dc
         inner = c * c * self.v_d - 2.0 * self.d * c * v_dc + self.d * self.d * self.v_c
         root = q * math.sqrt(max(0.0, inner - q * q * (self.v_d * self.v_c - v_dc * v_dc)))
-        return _bounded(lift, (b - root) / a, (b + root) / a, settings.alternative)
+        low, high = (b - root) / a, (b + root) / a
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return Effect(lift, reason=_UNBOUNDED)
+        return _bounded(lift, low, high, settings.alternative)
+
+    def relative_p(self, p: float, df: float, settings: Settings) -> float | None:
+        """Return the p-value of no lift; Fieller's is that of no difference."""
+        if settings.null != 0.0:
+            return None
+        if settings.relative == "fieller":
+            return p if self.c != 0.0 else None
+        error = self.delta_error() if self.c != 0.0 else 0.0
+        return _p_value(self.d / abs(self.c) / error, df, settings.alternative) if error > 0.0 else None
 
 
 def _bounded(estimate: float, low: float, high: float, alternative: Alternative) -> Effect:
@@ -176,21 +206,26 @@ def _sample(arm: Sample | Moments) -> Sample:
     return Sample.of_mean(arm) if arm.k == 1 else Sample.of_ratio(arm)
 
 
-def _why_not(treatment: Sample, baseline: Sample, covariance: float) -> str | None:
-    for name, sample in (("treatment", treatment), ("baseline", baseline)):
+def _why_not(pair: Pair) -> str | None:
+    for name, sample in (("treatment", pair.treatment), ("baseline", pair.baseline)):
         if sample.reason is not None:
             return f"{name}: {sample.reason}"
-    if treatment.error_variance + baseline.error_variance - 2.0 * covariance <= 0.0:
+    spread = (
+        sum(v for v, _ in pair.parts) if pair.parts else (pair.treatment.error_variance + pair.baseline.error_variance)
+    )
+    if spread <= 0.0:
         return "no unit differs from another in either arm: the variance is 0, so there is nothing to test against"
+    if not math.isfinite(spread):
+        return "the variance is beyond what a double holds; rescale the metric"
     return None
 
 
-def _nothing(
-    treatment: Sample, baseline: Sample, settings: Settings, reason: str, notes: tuple[Note, ...]
-) -> Comparison:
-    known = treatment.estimate is not None and baseline.estimate is not None
-    d = treatment.estimate - baseline.estimate if known else None  # type: ignore[operator]
-    lift = None if d is None or baseline.estimate == 0.0 else d / abs(baseline.estimate)  # type: ignore[arg-type]
+def _nothing(pair: Pair, settings: Settings, reason: str, notes: tuple[Note, ...]) -> Comparison:
+    treatment, baseline = pair.treatment, pair.baseline
+    d = lift = None
+    if treatment.estimate is not None and baseline.estimate is not None:
+        d = treatment.estimate - baseline.estimate
+        lift = d / abs(baseline.estimate) if baseline.estimate != 0.0 else None
     return Comparison(
         method=_TESTS[settings.test],
         alpha=settings.alpha,
@@ -202,31 +237,53 @@ def _nothing(
         absolute=Effect(d, reason=reason),
         relative=Effect(lift, reason=reason),
         p_value=None,
+        relative_p_value=None,
         statistic=None,
         degrees_of_freedom=None,
         always_valid=Effect(d, reason=reason),
         always_valid_relative=Effect(lift, reason=reason),
         always_valid_p=None,
+        standard_error=None,
+        variance_reduction=pair.variance_reduction,
         assumptions=_ASSUMPTIONS,
         warnings=notes,
         reason=reason,
     )
 
 
-def _error_variances(treatment: Sample, baseline: Sample, test: TestName) -> tuple[float, float, float]:
-    """Return the variance of each arm's estimate and the degrees of freedom of their difference."""
+def _geometry(pair: Pair, test: TestName) -> tuple[_Geometry, float]:
+    """Return the difference and what it is relative to, and the degrees of freedom of its variance."""
+    treatment, baseline = pair.treatment, pair.baseline
+    assert treatment.estimate is not None
+    assert baseline.estimate is not None
+    d = (treatment.estimate - baseline.estimate) + (treatment.estimate_low - baseline.estimate_low)
+    if pair.parts is not None:
+        if test == "pooled":
+            raise InvalidInput("test", test, "must be welch or z: an adjusted comparison has no pooled variance")
+        v_d = sum(v for v, _ in pair.parts)
+        df = pair.df or _satterthwaite(pair.parts)
+        v_c = baseline.error_variance
+        reference = pair.reference or Reference(baseline.estimate, v_c, -v_c)
+        return (
+            _Geometry(d, v_d, reference.value, reference.variance, reference.covariance, reference.lift_at),
+            math.inf if test == "z" else df,
+        )
     v_t, v_c = treatment.error_variance, baseline.error_variance
-    if test == "z":
-        return v_t, v_c, math.inf
     if test == "pooled":
         df = treatment.df + baseline.df
         assert treatment.variance is not None
         assert baseline.variance is not None
         pooled = (treatment.df * treatment.variance + baseline.df * baseline.variance) / df
-        return pooled / treatment.count, pooled / baseline.count, df
-    # Satterthwaite, in shares of the total so that squares neither overflow nor vanish
-    share = v_t / (v_t + v_c)
-    return v_t, v_c, 1.0 / (share * share / treatment.df + (1.0 - share) * (1.0 - share) / baseline.df)
+        v_t, v_c = pooled / treatment.count, pooled / baseline.count
+    else:
+        df = math.inf if test == "z" else _satterthwaite(((v_t, treatment.df), (v_c, baseline.df)))
+    return _Geometry(d, v_t + v_c, baseline.estimate, v_c, -v_c, None), df
+
+
+def _satterthwaite(parts: tuple[tuple[float, float], ...]) -> float:
+    """Return the degrees of freedom of a sum of variances, in shares so that squares neither overflow nor vanish."""
+    total = sum(v for v, _ in parts)
+    return 1.0 / sum((v / total) ** 2 / df for v, df in parts if v != 0.0)
 
 
 def _quantile(alpha: float, df: float, alternative: Alternative) -> float:
@@ -266,6 +323,7 @@ _ASSUMPTIONS = (
     "p_value and the fixed intervals: one look, planned before the start",
     "always_valid: any number of looks from the first look on; a unit's value no longer grows once counted",
 )
+_NO_REFERENCE = "the baseline's mean is 0: there is nothing to be relative to"
 _UNBOUNDED = (
     "the baseline's mean is not clearly different from 0, so the relative effect has no bounded interval; "
     "use the absolute effect or wait for more units"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from groundswell.errors import InvalidInput, NotComputable
 from groundswell.model.moments import Moments
 
-__all__ = ["Regression", "independent_columns", "regress", "slopes"]
+__all__ = ["Regression", "independent_columns", "inverse_of", "regress", "slopes"]
 
 Floats = NDArray[np.float64]
 
@@ -66,6 +66,17 @@ def slopes(sxx: Floats, sxy: Floats) -> tuple[Floats, tuple[int, ...]]:
     return b, tuple(j for j in range(len(sxx)) if j not in kept)
 
 
+def inverse_of(sxx: Floats) -> Floats:
+    """Return the inverse of ``sxx`` on its independent columns, 0 elsewhere; scaled, so that units do not matter."""
+    kept = independent_columns(sxx)
+    inverse = np.zeros_like(sxx)
+    if kept:
+        scale = np.sqrt(np.diag(sxx))[kept]
+        outer = np.outer(scale, scale)
+        inverse[np.ix_(kept, kept)] = np.linalg.inv(sxx[np.ix_(kept, kept)] / outer) / outer
+    return inverse
+
+
 def regress(moments: Moments) -> Regression:
     """Regress variable 0 on variables 1, 2, ... of ``moments``.
 
@@ -84,11 +95,7 @@ def regress(moments: Moments) -> Regression:
         raise NotComputable(f"{moments.count} units cannot carry {len(kept) + 1} coefficients; wait for more units")
     residual = syy - 2.0 * float(b @ sxy) + float(b @ sxx @ b)
     variance = max(0.0, residual) / df
-    inverse = np.zeros_like(sxx)
-    if kept:
-        scale = np.sqrt(np.diag(sxx))[kept]
-        correlation = sxx[np.ix_(kept, kept)] / np.outer(scale, scale)
-        inverse[np.ix_(kept, kept)] = np.linalg.inv(correlation) / np.outer(scale, scale)
+    inverse = inverse_of(sxx)
     means = moments.mean + moments.mean_low
     at_zero = variance * (1.0 / moments.count + float(means[1:] @ inverse @ means[1:]))
     explained = float(b @ sxy)

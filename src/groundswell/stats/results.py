@@ -41,10 +41,13 @@ class Comparison:
         treatment, baseline: each arm's own estimate with its interval.
         absolute: treatment minus baseline.
         relative: (treatment minus baseline) over baseline.
-        p_value: of no difference (or of ``margin``), valid at one planned look.
+        p_value: of no difference (or of ``Settings.null``), valid at one planned look.
+        relative_p_value: of no lift; the same as ``p_value`` for Fieller's interval.
         always_valid: interval of ``absolute`` that holds at every look at once.
         always_valid_relative: the same of ``relative``.
         always_valid_p: p-value that holds at every look.
+        standard_error: of ``absolute``.
+        variance_reduction: share of the difference's variance that an adjustment removed; None without one.
         degrees_of_freedom: of the reference t distribution; None where it is the normal.
         reason: why ``p_value`` is None.
     """
@@ -59,11 +62,14 @@ class Comparison:
     absolute: Effect
     relative: Effect
     p_value: float | None
+    relative_p_value: float | None
     statistic: float | None
     degrees_of_freedom: float | None
     always_valid: Effect
     always_valid_relative: Effect
     always_valid_p: float | None
+    standard_error: float | None
+    variance_reduction: float | None
     assumptions: tuple[str, ...]
     warnings: tuple[Note, ...]
     reason: str | None = None

@@ -14,13 +14,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from groundswell.errors import InvalidInput
 from groundswell.model.moments import Moments
 from groundswell.stats.results import Note
 
-__all__ = ["Pair", "Sample"]
+__all__ = ["Pair", "Reference", "Sample", "moments_from_sums"]
 
 _COUNT_EXACT_MAX = 2**53  # a double no longer tells neighbours apart beyond it
+_DENOMINATOR_CV_MAX = 0.1
+_NOT_FINITE = "the moments are not finite: a value was NaN or infinite, or a sum overflowed; check the metric's values"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +56,11 @@ class Sample:
         mean, m2 = float(moments.mean[0]), float(moments.m2[0, 0])
         if not (math.isfinite(mean) and math.isfinite(m2)):
             return cls(count, None, None, reason=_NOT_FINITE)
+        if m2 < 0.0:
+            raise InvalidInput("moments.m2", m2, "must be >= 0: it is a sum of squares")
         if count == 1:
             return cls(1, mean, None, reason="one unit only: a variance needs two")
-        skewness, kurtosis = _shape(count, m2, float(moments.m3[0]), float(moments.m4[0]))
+        skewness, kurtosis = shape_of(count, m2, float(moments.m3[0]), float(moments.m4[0]))
         low = float(moments.mean_low[0]) if moments.mean_low.ndim else 0.0
         return cls(count, mean, m2 / (count - 1), float(count - 1), skewness, kurtosis, estimate_low=low)
 
@@ -65,25 +72,32 @@ class Sample:
             return cls(0, None, None, kind="ratio", reason="no unit in this arm")
         y, x = moments.mean.tolist()
         (yy, xy), (_, xx) = moments.m2.tolist()
-        if not all(map(math.isfinite, (y, x, yy, xy, xx))):
-            return cls(count, None, None, kind="ratio", reason=_NOT_FINITE)
-        if x == 0.0:
-            return cls(
-                count, None, None, kind="ratio", reason="the denominator sums to 0: there is nothing to divide by"
-            )
+        reason = None if all(map(math.isfinite, (y, x, yy, xy, xx))) else _NOT_FINITE
+        if x == 0.0 or not math.isfinite(y / x):
+            reason = reason or _DIVIDE_BY_NOTHING
+        if reason is not None:
+            return cls(count, None, None, kind="ratio", reason=reason)
         ratio = y / x
         if count == 1:
             return cls(1, ratio, None, kind="ratio", reason="one unit only: a variance needs two")
-        m2 = max(0.0, yy - 2.0 * ratio * xy + ratio * ratio * xx)
-        notes: tuple[Note, ...] = ()
-        if xx / (count - 1) / count > (_DENOMINATOR_CV_MAX * x) ** 2:
-            notes = (
-                Note(
-                    "unsteady-denominator",
-                    "the denominator is known to no better than 10%, so the delta method is rough; wait for more units",
-                ),
-            )
-        return cls(count, ratio, m2 / (count - 1) / (x * x), float(count - 1), kind="ratio", notes=notes)
+        variance = max(0.0, yy - 2.0 * ratio * xy + ratio * ratio * xx) / (count - 1) / x / x
+        if not math.isfinite(variance):
+            return cls(count, None, None, kind="ratio", reason=_DIVIDE_BY_NOTHING)
+        notes = () if xx / (count - 1) / count <= (_DENOMINATOR_CV_MAX * x) ** 2 else (_UNSTEADY,)
+        return cls(count, ratio, variance, float(count - 1), kind="ratio", notes=notes)
+
+    @classmethod
+    def of_proportion(cls, successes: int, count: int) -> Sample:
+        """Return a proportion with its own variance p (1 - p), as the z test of proportions has it."""
+        if not 0 <= successes <= count:
+            raise InvalidInput("successes", successes, f"must be between 0 and count ({count})")
+        if count == 0:
+            return cls(0, None, None, kind="proportion", reason="no unit in this arm")
+        p = successes / count
+        v = p * (1.0 - p)
+        skewness = (1.0 - 2.0 * p) / math.sqrt(v) if v > 0.0 else None
+        kurtosis = (1.0 - 6.0 * v) / v if v > 0.0 else None
+        return cls(count, p, v, max(1.0, count - 1.0), skewness, kurtosis, kind="proportion")
 
     @property
     def error_variance(self) -> float:
@@ -92,14 +106,68 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """What a relative effect divides by: ``value``, its variance, and its covariance with the difference.
+
+    ``lift_at`` is where the delta method takes its derivative; None is at the estimate.
+    """
+
+    value: float
+    variance: float
+    covariance: float
+    lift_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
-    """Two arms whose estimates may be correlated (an adjustment that both share): ``covariance`` of the estimates."""
+    """Two arms whose estimates may share an adjustment.
+
+    ``parts`` are the independent terms of the difference's variance with their degrees of freedom; None means that the
+    arms are independent. ``variance_reduction`` is the share of the difference's variance that the adjustment removed.
+    """
 
     treatment: Sample
     baseline: Sample
-    covariance: float = 0.0
+    parts: tuple[tuple[float, float], ...] | None = None
+    reference: Reference | None = None
+    df: float | None = None
     adjustment: str | None = None
+    variance_reduction: float | None = None
     notes: tuple[Note, ...] = ()
+
+
+def moments_from_sums(count: int, sums: ArrayLike, products: ArrayLike) -> Moments:
+    """Return moments from raw sums, shape (k,), and sums of products, shape (k, k), as warehouses keep them.
+
+    Third and fourth moments stay unknown, so that nothing warns of skewness.
+
+    Raises:
+        InvalidInput: the sums contradict each other, or too few digits are left after centring.
+    """
+    total = np.atleast_1d(np.asarray(sums, dtype=np.float64))
+    raw = np.atleast_2d(np.asarray(products, dtype=np.float64))
+    k = len(total)
+    if raw.shape != (k, k):
+        raise InvalidInput("products", raw.shape, f"must have shape ({k}, {k})")
+    if not 0 <= count <= _COUNT_EXACT_MAX:
+        raise InvalidInput("count", count, "must be between 0 and 2**53")
+    if count == 0:
+        return Moments.empty(k)
+    m2 = raw - np.outer(total, total) / count
+    scale = np.diag(raw)
+    if np.isfinite(raw).all() and (np.diag(m2) < -_DIGITS_LOST * scale).any():
+        raise InvalidInput("products", np.diag(raw).tolist(), "must be at least sums squared over count")
+    np.fill_diagonal(m2, np.maximum(np.diag(m2), 0.0))
+    unknown = np.full(k, np.nan)
+    return Moments(count, total / count, m2, unknown, unknown)
+
+
+def shape_of(count: int, m2: float, m3: float, m4: float) -> tuple[float | None, float | None]:
+    """Return skewness and excess kurtosis; None where the values are all alike, or so small that squares vanish."""
+    cube, fourth = m2 * math.sqrt(m2), m2 * m2
+    if not (fourth > 0.0 and cube > 0.0 and math.isfinite(m3) and math.isfinite(m4) and math.isfinite(fourth)):
+        return None, None
+    return m3 * math.sqrt(count) / cube, m4 * count / fourth - 3.0
 
 
 def _checked(moments: Moments, k: int) -> int:
@@ -110,13 +178,9 @@ def _checked(moments: Moments, k: int) -> int:
     return int(moments.count)
 
 
-def _shape(count: int, m2: float, m3: float, m4: float) -> tuple[float | None, float | None]:
-    """Return skewness and excess kurtosis; None where the values are all alike, or so small that squares vanish."""
-    cube, fourth = m2 * math.sqrt(m2), m2 * m2
-    if not (fourth > 0.0 and cube > 0.0 and math.isfinite(m3) and math.isfinite(m4) and math.isfinite(fourth)):
-        return None, None
-    return m3 * math.sqrt(count) / cube, m4 * count / fourth - 3.0
-
-
-_NOT_FINITE = "the moments are not finite: a value was NaN or infinite, or a sum overflowed; check the metric's values"
-_DENOMINATOR_CV_MAX = 0.1
+_DIVIDE_BY_NOTHING = "the denominator sums to 0: there is nothing to divide by"
+_DIGITS_LOST = 1e-9  # of the raw sum of squares: what rounding of the sums themselves can explain
+_UNSTEADY = Note(
+    "unsteady-denominator",
+    "the denominator is known to no better than 10%, so the delta method is rough; wait for more units",
+)

@@ -30,8 +30,8 @@ class Looks:
     def __post_init__(self) -> None:
         if self.first_look < 2:
             raise InvalidInput("first_look", self.first_look, "must be >= 2 units")
-        if self.tuned_for < self.first_look:
-            raise InvalidInput("tuned_for", self.tuned_for, f"must be >= first_look ({self.first_look})")
+        if not self.tuned_for >= 1:
+            raise InvalidInput("tuned_for", self.tuned_for, "must be >= 1 unit")
 
     def rho2(self, alpha: float) -> float:
         """Return rho squared, the mixture's precision for a two-sided ``alpha``."""
