@@ -168,46 +168,52 @@ def move(keys: Any, checks: Any, new_keys: Any, new_checks: Any) -> None:  # pra
             new_checks[slot] = checks[i]
 
 
-@numba.njit(numba.boolean(_U64S_IN, numba.uint64, numba.uint64), cache=True, nogil=True, inline="always")
-def _may_hold(filter_words: Any, block: Any, b: Any) -> Any:  # pragma: no cover - compiled
-    bits = b * _MIX
-    at = block * np.uint64(BLOCK_WORDS)
-    for word in range(BLOCK_WORDS):
-        if (filter_words[at + np.uint64(word)] >> (bits & _SIX_BITS)) & _ONE == 0:
-            return False
-        bits >>= np.uint64(6)
-    return True
+@numba.njit(numba.void(_U64S_IN, _U64S_IN, _U64S_IN, _I64S, numba.int64, _U8S), cache=True, nogil=True)
+def _sift(
+    filter_words: Any, h1: Any, h2: Any, missing: Any, count: Any, held: Any
+) -> None:  # pragma: no cover - compiled
+    """Say for the first ``count`` events of ``missing`` whether the filter may hold them. No branch depends on data."""
+    blocks = np.uint64(filter_words.size // BLOCK_WORDS)
+    for i in range(count + _AHEAD):
+        if i < count:
+            near = ((h1[missing[i]] >> _HALF) * blocks) >> _HALF
+            _prefetch(filter_words, np.int64(near * np.uint64(BLOCK_WORDS)))
+        if i >= _AHEAD:
+            j = missing[i - _AHEAD]
+            base = (((h1[j] >> _HALF) * blocks) >> _HALF) * np.uint64(BLOCK_WORDS)
+            bits = h2[j] * _MIX
+            all_set = _ONE
+            for word in range(BLOCK_WORDS):
+                all_set &= filter_words[base + np.uint64(word)] >> ((bits >> np.uint64(6 * word)) & _SIX_BITS)
+            held[i - _AHEAD] = np.uint8(all_set & _ONE)
 
 
 @numba.njit(
     numba.int64(
         _U64S_IN, _U32S_IN, _U64S_IN, _U64S_IN, _U32S_IN,  # the run: filter, directory, entries
         _U64S_IN, _U64S_IN, _U32S_IN,  # events
-        _I64S, numba.int64, _U8S,
+        _I64S, numba.int64, _U8S, _U8S,
     ),
     cache=True,
     nogil=True,
 )  # fmt: skip
 def probe(
     filter_words: Any, directory: Any, run1: Any, run2: Any, run_checks: Any,
-    h1: Any, h2: Any, content: Any, missing: Any, count: Any, fates: Any,
+    h1: Any, h2: Any, content: Any, missing: Any, count: Any, fates: Any, held: Any,
 ) -> Any:  # fmt: skip # pragma: no cover - compiled
-    """Look for the first ``count`` events of ``missing`` in a run; write the fate of those it has and take them out of
-    ``missing``, keeping order; return how many are left.
+    """Look for the first ``count`` events of ``missing`` in a run.
+
+    Writes the fate of those it has and takes them out of ``missing``, keeping order. ``held`` is room for ``count``
+    answers of the filter. Returns how many are left.
     """
-    blocks = np.uint64(filter_words.size // BLOCK_WORDS)
+    _sift(filter_words, h1, h2, missing, count, held)
     buckets = np.uint64(directory.size - 1)
     left = 0
-    for i in range(count + _AHEAD):
-        if i < count:
-            near = ((h1[missing[i]] >> _HALF) * blocks) >> _HALF
-            _prefetch(filter_words, np.int64(near * np.uint64(BLOCK_WORDS)))
-        if i < _AHEAD:
-            continue
-        j = missing[i - _AHEAD]
-        a, b = h1[j], h2[j]
+    for i in range(count):
+        j = missing[i]
         fate = NEW
-        if _may_hold(filter_words, ((a >> _HALF) * blocks) >> _HALF, b):
+        if held[i]:
+            a, b = h1[j], h2[j]
             bucket = ((a >> _HALF) * buckets) >> _HALF
             low, high = np.int64(directory[bucket]), np.int64(directory[bucket + _ONE])
             end = high

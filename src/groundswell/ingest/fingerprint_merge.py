@@ -102,7 +102,7 @@ def write_run(folder: Path, stretch: Stretch, entries: Entries, files: Files) ->
     """Sort ``entries`` and write them as one run."""
     writer = RunWriter(folder, stretch, len(entries.first), files)
     try:
-        order = np.argsort(entries.first, kind="stable")
+        order = np.argsort(entries.first)
         merge_slices([_by_second_word(entries.take(order))], writer)
         return writer.finish()
     except BaseException:

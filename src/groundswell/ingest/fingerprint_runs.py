@@ -47,6 +47,7 @@ _HEADER_BYTES: Final = 4096
 _ALIGN: Final = 4096
 _FILTER_BITS: Final = 12  # an entry: one in 200 searches is in vain
 _BUCKET_ENTRIES: Final = 16  # a bucket's first words are two cache lines
+_SYNC_BYTES: Final = 32 * 1024 * 1024  # several short waits for the disk rather than one of seconds at the end
 _NAME: Final = re.compile(r"(\d{4})-(\d{16})-(\d{16})\.run")
 
 
@@ -156,6 +157,7 @@ class RunWriter:
         self._capacity = capacity
         self._sizes = _Sizes.of(capacity)
         self._entries = 0
+        self._unsynced = 0
         self._checksums = [0, 0, 0]
         self.filter_words: UInt64s = np.zeros(self._sizes.blocks * BLOCK_WORDS, np.uint64)
         self.counts: npt.NDArray[np.int64] = np.zeros(self._sizes.buckets, np.int64)
@@ -167,9 +169,14 @@ class RunWriter:
         starts = (self._sizes.first, self._sizes.second, self._sizes.checks)
         with mapped(self._fresh):
             for section, values in enumerate(entries):
-                self._pwrite(_bytes(values), starts[section] + self._entries * values.itemsize)
+                at = starts[section] + self._entries * values.itemsize
+                self._pwrite(_bytes(values), at)
                 self._checksums[section] = checksum(values, self._checksums[section])
-        self._entries += len(entries.first)
+            self._entries += len(entries.first)
+            self._unsynced += sum(values.nbytes for values in entries)
+            if self._unsynced >= _SYNC_BYTES:
+                os.fsync(self._handle)
+                self._unsynced = 0
 
     def finish(self) -> Path:
         """Write what goes before the entries, sync, and give the file its name."""

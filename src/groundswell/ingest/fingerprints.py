@@ -221,12 +221,12 @@ class PartitionFingerprints:
     # --- the memory table --------------------------------------------------------------------------------------
 
     def _admit_block(self, events: Entries, wanted: Int64s, fates: Fates, older: Sequence[Run]) -> None:
-        missing = np.empty(len(wanted), np.int64)
+        missing, held = np.empty(len(wanted), np.int64), np.empty(len(wanted), np.uint8)
         left = kernels.lookup(self._keys, self._checks, *events, wanted, fates, missing)
         for run in reversed(older):
             if left == 0:
                 return
-            left = kernels.probe(run.filter_words, run.directory, *run.body, *events, missing, left, fates)
+            left = kernels.probe(run.filter_words, run.directory, *run.body, *events, missing, left, fates, held)
         self._hot += kernels.admit(self._keys, self._checks, *events, missing[:left], fates)
 
     def _make_room(self, count: int) -> None:
