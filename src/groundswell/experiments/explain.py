@@ -37,9 +37,10 @@ class Explanation:
 def explanation_text(explained: Explanation) -> str:
     """Return what each step changed, one line a metric and variant that changed."""
     before = explained.before
+    last = explained.steps[-1].after
     lines = [
-        f"{before.experiment}: from snapshot {before.snapshot_id} (as of {before.as_of}, definitions "
-        f"{before.definitions_version}) to snapshot {explained.steps[-1].after.snapshot_id}"
+        f"{before.experiment}: from snapshot {before.snapshot_id} to snapshot {last.snapshot_id}",
+        f"as of {before.as_of} to {last.as_of}, definitions {before.definitions_version} to {last.definitions_version}",
     ]
     previous = before
     for step in explained.steps:

@@ -73,7 +73,9 @@ class MetricResult(msgspec.Struct, frozen=True, kw_only=True):
     absolute: Effect
     relative: Effect
     always_valid: Interval
+    always_valid_relative: Interval
     p_value: float | None
+    statistic: float | None  # of the fixed-look test, such as Welch's t
     degrees_of_freedom: float | None
     method: str
     warnings: list[str]

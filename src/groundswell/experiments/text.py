@@ -60,7 +60,7 @@ def _sample_ratio(card: Scorecard) -> str:
 def _table(card: Scorecard) -> list[str]:
     level = f"{100 * (1 - card.alpha):g}%"
     header = ("metric", "variant", "units", "baseline", "variant mean", "difference", f"always-valid {level}",
-              f"fixed {level}", "relative", "p")  # fmt: skip
+              f"fixed {level}", "relative", "t", "p")  # fmt: skip
     rows = [_row(result) for result in card.results]
     return _aligned([header, *rows])
 
@@ -71,12 +71,13 @@ def _row(result: MetricResult) -> tuple[str, ...]:
         result.metric,
         result.variant,
         f"{result.n:,}",
-        number(result.baseline_mean),
-        number(result.mean),
-        number(result.absolute.estimate),
+        number(result.baseline_mean, 6),
+        number(result.mean, 6),
+        number(result.absolute.estimate, 6),
         _interval(result.always_valid.low, result.always_valid.high),
         _interval(result.absolute.low, result.absolute.high),
         "–" if relative is None else f"{100 * relative:+.1f}%",
+        number(result.statistic, 4),
         number(result.p_value, 3),
     )
 
@@ -109,10 +110,19 @@ def _foot(card: Scorecard) -> list[str]:
         for result in card.results
         for field, reason in result.reasons.items()
     )
-    lines.extend(
-        f"warning, {result.metric}/{result.variant}: {warning}"
-        for result in card.results
-        for warning in result.warnings
-    )
+    lines.extend(_warnings(card))
     lines.append(f"again, byte for byte: {card.recompute}")
     return lines
+
+
+def _warnings(card: Scorecard) -> list[str]:
+    """Return one line a kind of warning with its metrics; the JSON has each warning beside its result."""
+    first: dict[str, str] = {}
+    metrics: dict[str, list[str]] = {}
+    for result in card.results:
+        for warning in result.warnings:
+            code, _, text = warning.partition(": ")
+            first.setdefault(code, f"{result.variant}, {text}")
+            if result.metric not in metrics.setdefault(code, []):
+                metrics[code].append(result.metric)
+    return [f"warning, {code.replace('_', ' ')}, {', '.join(metrics[code])}: {text}" for code, text in first.items()]
