@@ -59,6 +59,9 @@ class SetFingerprints:
     def advance(self, next_offset: int, appended_at_us: int) -> None:
         del next_offset, appended_at_us
 
+    def settle(self, committed: int) -> None:
+        del committed
+
 
 @dataclass
 class Bench:

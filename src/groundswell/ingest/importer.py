@@ -10,6 +10,7 @@ Invariants
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ class ImportReport:
 
 
 class FileImporter:
-    """Imports files into one log."""
+    """Imports files into one log. ``processes`` decode; 0: one a core for a large file, none for a small one."""
 
     def __init__(
         self,
@@ -185,7 +186,9 @@ class FileImporter:
         return low
 
     def _processes_for(self, path: Path) -> int:
-        return self._processes if path.stat().st_size >= limits.import_spread_bytes_min else 0
+        if self._processes:
+            return self._processes
+        return os.cpu_count() or 1 if path.stat().st_size >= limits.import_spread_bytes_min else 0
 
 
 class _Attempt:

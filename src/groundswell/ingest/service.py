@@ -178,6 +178,8 @@ class IngestService:
         for worker, contribution in made:
             if id(contribution) in refused:
                 worker.reset()
+            else:
+                worker.settle(contribution)
         return sum(one.events for one in outcome.accepted)
 
     def health(self) -> IngestHealth:
@@ -225,7 +227,11 @@ class IngestService:
         while not self._stopping.is_set():
             began_s = self._clock.monotonic_s()
             while waiting and waiting[0].settled.is_set():
-                must_reset |= not waiting.popleft().accepted
+                settled = waiting.popleft()
+                if settled.accepted:
+                    worker.settle(settled.contribution)
+                else:
+                    must_reset = True
             try:
                 if must_reset:
                     if not self._all_settled(waiting):

@@ -54,6 +54,10 @@ class Fingerprints(Protocol):
         """Say how far the log has been admitted."""
         ...
 
+    def settle(self, committed: int) -> None:
+        """Say how far the log has been committed."""
+        ...
+
 
 OpenFingerprints = Callable[[int, int], Fingerprints]  # (partition, committed offset)
 
@@ -127,6 +131,11 @@ class IngestWorker:
         contribution = self._finish(self._staged)
         self._staged = None
         return contribution
+
+    def settle(self, contribution: Contribution) -> None:
+        """Say that a contribution was accepted."""
+        for partition, (_, stop) in contribution.ranges.items():
+            self._fingerprints[partition].settle(stop)
 
     # --- from the log to staged rows ---------------------------------------------------------------------------
 
