@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -59,11 +60,28 @@ def _apply(
     from groundswell.store.render import change_lines
 
     manifest = _manifest(files)
-    with opened(data, create=not dry_run) as installation:
-        applied = installation.store.apply(manifest, by=by or who(), dry_run=dry_run, expected_version=expect)
+    try:
+        with opened(data, create=not dry_run) as installation:
+            applied = installation.store.apply(manifest, by=by or who(), dry_run=dry_run, expected_version=expect)
+    except NotFound:
+        if not dry_run:
+            raise
+        applied = _dry_run_on_nothing(manifest)  # a first dry run leaves no data folder behind
     for line in change_lines(applied.changes):
         say(line)
     say(_outcome(applied))
+
+
+def _dry_run_on_nothing(manifest: Manifest) -> Applied:
+    from groundswell.model.clock import SystemClock
+    from groundswell.store.control import Store
+
+    with TemporaryDirectory() as folder:
+        store = Store.open(Path(folder) / "control.sqlite", SystemClock())
+        try:
+            return store.apply(manifest, by=who(), dry_run=True)
+        finally:
+            store.close()
 
 
 def _manifest(files: list[Path]) -> Manifest:

@@ -66,13 +66,10 @@ class Database:
             Unavailable: it is locked, or its disk is full or away.
         """
         path = _path_of(where)
-        if not path.exists():
-            if not create:
-                raise NotFound(f"there is no control database at {path}; run: groundswell apply -f PATH")
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise Unavailable(f"control database {path}: its folder cannot be made ({error.strerror})") from error
+        try:
+            _find(path, create=create)
+        except OSError as error:
+            raise Unavailable(f"control database {path}: its folder cannot be used ({error.strerror})") from error
         database = cls(path)
         try:
             database._prepare(clock)
@@ -191,10 +188,17 @@ def _path_of(where: str | os.PathLike[str]) -> Path:
         raise InvalidInput(
             "store", text.split("@")[-1], "must be a file or a URL that starts with sqlite:///", next_step="name a file"
         )
-    path = Path(text.removeprefix(_URL))
+    return Path(text.removeprefix(_URL))
+
+
+def _find(path: Path, *, create: bool) -> None:
+    """See that there is a file at ``path``, or may be one."""
     if path.is_dir():
         raise InvalidInput("store", str(path), "must be a file, and is a folder", next_step="name a file in it")
-    return path
+    if not path.exists():
+        if not create:
+            raise NotFound(f"there is no control database at {path}; run: groundswell apply -f PATH")
+        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _on_connect(connection: Any, _record: object) -> None:

@@ -94,6 +94,10 @@ def read_documents(data: bytes, file: str, problems: list[InvalidDefinition]) ->
     return []
 
 
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def _line_of(text: str, index: int) -> str:
     lines = text.split("\n", index + 1)
     return lines[index].strip() if index < len(lines) else ""
@@ -134,6 +138,8 @@ class _Composer:
             return self._anchors[event.anchor]
         self._check_tag(event, line)
         if isinstance(event, yaml.ScalarEvent):
+            if not _is_unicode(event.value):
+                self._stop("text", event.value, "must hold whole Unicode characters", line, "write no half surrogates")
             node: Node = ScalarNode(event.value, bool(event.style) or event.tag in _TEXT_TAGS, line)
         elif isinstance(event, yaml.SequenceStartEvent):
             node = self._sequence(events, depth, line)
