@@ -187,7 +187,7 @@ def _promises(installation: Installation, sent: SentLedger) -> list[_Check]:
     missing, foreign = len(sent.valid - ids), len(ids - sent.valid)
     received = sum(row.intake.received for row in read_ledgers(installation.log, installation.lake))
     return [
-        *(_Check(finding.promise, finding.ok, finding.shown) for finding in audit.promises),
+        *(_Check(check.title, check.ok, "; ".join(check.checked)) for check in audit.promises),
         _Check(
             "every event the phones sent was received",
             received >= sent.sent,

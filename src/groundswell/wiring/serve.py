@@ -40,8 +40,10 @@ def build_application(root: str) -> Application:
     from groundswell.collector.heartbeat import FileLeader, Heartbeat
     from groundswell.web.app import build_app
     from groundswell.wiring.installation import Installation
+    from groundswell.wiring.orphans import end_with_parent
     from groundswell.wiring.pages import InstalledPorts
 
+    end_with_parent()
     layout = Layout.find(Path(root))
     installation = Installation(layout)
     ports = InstalledPorts(installation)
