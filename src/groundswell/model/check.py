@@ -356,7 +356,7 @@ def _check_started(path: Path, after: ExperimentDef, before: ExperimentDef | Non
         ("salt", before.salt or name, after.salt or name, "another salt would deal everyone anew"),
     ):
         if old != new or (field == "variants" and list(before.variants) != list(after.variants)):
-            shown = msgspec.json.encode(old).decode() if isinstance(old, dict) else old
+            shown = "{" + ", ".join(f"{k}: {v}" for k, v in old.items()) + "}" if isinstance(old, dict) else old
             yield Problem((*path, field), new, f"must stay {shown}, for {since}: {why}", _NEW_EXPERIMENT, (path,))
     try:
         gone = started_us(after, now_us) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -89,20 +89,27 @@ def merge(before: Definitions, declared: Iterable[tuple[Kind, str, Definition]])
     return Definitions(version=before.version, **sections)  # pyright: ignore[reportArgumentType] - each stands in its section
 
 
-def revise(connection: sa.Connection, changes: Iterable[Change], *, version: int, at_us: int, by: str) -> None:
+def revise(connection: sa.Connection, changes: Sequence[Change], *, version: int, at_us: int, by: str) -> None:
     """Write the next version of the definitions.
 
     Raises:
         Conflict: another transaction wrote this version first.
     """
-    for (kind, name, action, _), definition in changes:
-        body = None if definition is None else encode_body(definition)
-        connection.execute(
-            tables.objects.insert().values(
-                kind=kind, name=name, version=version, at_us=at_us, made_by=by, format=FORMAT, body=body
-            )
-        )
-        write_audit(connection, AuditEntry(at_us, by, action, kind, name, version))
+    rows = [
+        {
+            "kind": what.kind,
+            "name": what.name,
+            "version": version,
+            "at_us": at_us,
+            "made_by": by,
+            "format": FORMAT,
+            "body": None if definition is None else encode_body(definition),
+        }
+        for what, definition in changes
+    ]
+    connection.execute(tables.objects.insert(), rows)
+    trail = [AuditEntry(at_us, by, what.action, what.kind, what.name, version) for what, _ in changes]
+    write_audit(connection, *trail)
     moved = connection.execute(
         tables.counters.update()
         .where(tables.counters.c.definitions_version == version - 1)
@@ -137,15 +144,17 @@ def history(connection: sa.Connection, kind: Kind, name: str) -> list[Revision]:
     return revisions
 
 
-def write_audit(connection: sa.Connection, entry: AuditEntry) -> None:
-    """Add a line to the audit trail."""
-    connection.execute(
-        tables.audit.insert().values(
-            at_us=entry.at_us,
-            made_by=entry.by,
-            action=entry.action,
-            kind=entry.kind,
-            name=entry.name,
-            version=entry.version,
-        )
-    )
+def write_audit(connection: sa.Connection, *entries: AuditEntry) -> None:
+    """Add lines to the audit trail."""
+    rows = [
+        {
+            "at_us": entry.at_us,
+            "made_by": entry.by,
+            "action": entry.action,
+            "kind": entry.kind,
+            "name": entry.name,
+            "version": entry.version,
+        }
+        for entry in entries
+    ]
+    connection.execute(tables.audit.insert(), rows)
