@@ -33,11 +33,11 @@ from pyiceberg.table.update import (
     _update_table_metadata_log,  # pyright: ignore[reportPrivateUsage]
 )
 from pyiceberg.typedef import Identifier
-from sqlalchemy import select, update
+from sqlalchemy import URL, select, update
 from sqlalchemy.orm import Session
 
 from groundswell.errors import Corrupt, InvalidInput, Unavailable
-from groundswell.lake.drivers import driver_errors
+from groundswell.lake.drivers import driver_errors, reading_metadata
 from groundswell.lake.files import FOLDER_PROPERTY, TABLE_FOLDER, LocalFiles, ensure_folder, sync_folder
 
 __all__ = ["CATALOG", "NAMESPACE", "TABLE", "SwapCatalog", "open_catalog"]
@@ -94,7 +94,8 @@ class SwapCatalog(SqlCatalog):
         with self._lock:
             if self._cached and self._cached[0] == location:
                 return self._cached[1]
-        metadata = FromInputFile.table_metadata(LocalFiles(self.properties).new_input(location))
+        with reading_metadata(location):
+            metadata = FromInputFile.table_metadata(LocalFiles(self.properties).new_input(location))
         with self._lock:
             self._cached = (location, metadata)
         return metadata
@@ -200,7 +201,7 @@ def open_catalog(where: Path | Mapping[str, str]) -> SwapCatalog:
             ensure_folder(str(warehouse))
             database = warehouse / "catalog.db"
             _set_up_sqlite(database)
-            uri = f"sqlite:///{database}?timeout={_BUSY_S}"
+            uri = URL.create("sqlite", database=str(database), query={"timeout": str(_BUSY_S)}).render_as_string()
         else:
             uri, place = where["uri"], where["warehouse"]
             if "://" in place and not place.startswith("file://"):

@@ -344,7 +344,9 @@ def _create_table(catalog: SwapCatalog) -> str:
     ensure_folder(f"{folder}/data")
     try:
         catalog.load_table(IDENTIFIER)
-    except NoSuchTableError:
+    except NoSuchTableError as error:
+        if any(not path.name.startswith("00000-") for path in Path(folder, "metadata").glob("*.metadata.json")):
+            raise Corrupt(f"the catalog knows no table, but {folder} holds one; restore the catalog") from error
         fields = [
             NestedField(number, field.name, _TYPES[field.type], required=False)
             for number, field in enumerate(FIRST_SCHEMA, start=1)

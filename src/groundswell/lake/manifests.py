@@ -35,6 +35,7 @@ from pyiceberg.table.snapshots import (
 from pyiceberg.table.update import TableUpdate
 
 from groundswell.errors import CommitConflict
+from groundswell.lake.drivers import reading_metadata
 from groundswell.lake.updates import add_snapshot, new_snapshot
 
 __all__ = ["ManifestReader", "stage"]
@@ -61,7 +62,8 @@ class ManifestReader:
             return ()
         found = self._lists.get(snapshot.manifest_list)
         if found is None:
-            found = tuple(read_manifest_list(table.io.new_input(snapshot.manifest_list)))
+            with reading_metadata(snapshot.manifest_list):
+                found = tuple(read_manifest_list(table.io.new_input(snapshot.manifest_list)))
             _keep(self._lists, snapshot.manifest_list, found, _LISTS_MAX)
         return found
 
@@ -69,7 +71,8 @@ class ManifestReader:
         """Return the live files of ``manifest``."""
         found = self._entries.get(manifest.manifest_path)
         if found is None:
-            found = tuple(manifest.fetch_manifest_entry(table.io, discard_deleted=True))
+            with reading_metadata(manifest.manifest_path):
+                found = tuple(manifest.fetch_manifest_entry(table.io, discard_deleted=True))
             _keep(self._entries, manifest.manifest_path, found, _MANIFESTS_MAX)
         return found
 

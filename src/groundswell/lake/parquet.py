@@ -81,7 +81,6 @@ def _write_parquet(table: pa.Table, path: Path, field_ids: Mapping[str, int], ro
     present = present_columns(table)
     fields = [field.with_metadata({b"PARQUET:field_id": b"%d" % field_ids[field.name]}) for field in present.schema]
     schema = pa.schema(fields)
-    found: list[pq.FileMetaData] = []
     with pq.ParquetWriter(
         path,
         schema,
@@ -90,10 +89,9 @@ def _write_parquet(table: pa.Table, path: Path, field_ids: Mapping[str, int], ro
         use_dictionary=cast("Any", [name for name in schema.names if _wants_dictionary(present.column(name))]),
         write_statistics=cast("Any", [name for name in _STATISTICS if name in schema.names]),
         store_schema=False,
-        metadata_collector=found,
     ) as writer:
         writer.write_table(present.cast(schema) if present.schema != schema else present, row_group_size=rows)
-    return found[0]
+    return pq.read_metadata(path)  # pyarrow's own collector hides the error of a full disk behind another
 
 
 def _wants_dictionary(column: pa.ChunkedArray) -> bool:
