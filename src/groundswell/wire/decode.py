@@ -12,22 +12,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from groundswell import limits
 from groundswell.model.clock import format_us, parse_us
 from groundswell.model.definitions import Definitions
 from groundswell.model.event import ENVELOPE, Verdict
-from groundswell.wire.body import Form, split_body
+from groundswell.wire.body import BOM, Form, array_fault, empty_fault, mode_of
 from groundswell.wire.faults import Fault, Refused, dead, refused
 from groundswell.wire.hashing import content_hashes, fingerprints, unit_columns
 from groundswell.wire.reference import Reference, Row
+from groundswell.wire.scan import ARRAY
+from groundswell.wire.scanner import Chunk, Place, Scanner
 from groundswell.wire.schema import DEAD_SCHEMA, TIMESTAMP, events_schema
 
-__all__ = ["Body", "Decoded", "Decoder", "Group", "Outcome"]
+__all__ = ["Body", "DeadLetter", "Decoded", "Decoder", "Group", "Outcome"]
 
 _TS_EARLIEST_US: Final = parse_us("ts_earliest", limits.ts_earliest)
 _OURS: Final = frozenset(("received_at", "source", "unit_hash", "unit_kind", "event_hash", "content_hash"))
+
+
+Int64s = npt.NDArray[np.int64]
 
 
 class Body(NamedTuple):
@@ -114,14 +120,19 @@ class Decoded(NamedTuple):
 
 
 class Decoder:
-    """Decodes bodies under one version of the definitions. Safe to use from several threads."""
+    """Decodes bodies under one version of the definitions. Safe to use from several threads.
 
-    def __init__(self, definitions: Definitions, *, events_max: int = limits.batch_events_max) -> None:
+    ``scanner`` may be one of other definitions: it then leaves more to the reference, and the result is the same.
+    """
+
+    def __init__(
+        self, definitions: Definitions, *, events_max: int = limits.batch_events_max, scanner: Scanner | None = None
+    ) -> None:
         self.version = definitions.version
         self.schema = events_schema(definitions)
         self._reference = Reference(definitions)
+        self._scanner = scanner or Scanner(definitions)
         self._events_max = events_max
-        self._client = [field for field in self.schema if field.name not in _OURS]
 
     def decode(self, body: bytes, *, source: str, received_at_us: int, form: Form = "auto") -> Decoded:
         """Return what became of each event in ``body``; never raises for what a sender can send."""
@@ -130,34 +141,45 @@ class Decoder:
 
     def decode_all(self, bodies: Sequence[Body]) -> Group:
         """Decode several bodies into one batch: setting up a batch costs as much as decoding a hundred events."""
-        rows: list[Row] = []
-        counts: list[int] = []
-        outcomes: list[Outcome] = []
-        for body in bodies:
-            before = len(rows)
-            outcomes.append(self._decode_one(body, rows))
-            counts.append(len(rows) - before)
-        return Group(self._batch(rows, bodies, counts), _dead_batch(bodies, outcomes), outcomes)
+        texts = [body.data.removeprefix(BOM) for body in bodies]
+        data = texts[0] if len(texts) == 1 else b"".join(texts)
+        places: list[Place] = []
+        start = 0
+        for text, body in zip(texts, bodies, strict=True):
+            places.append(Place(start, start + len(text), mode_of(text, body.form), body.received_at_us))
+            start += len(text)
+        run = _Run(data, places)
+        for chunk in self._scanner.scan(data, places, events_max=self._events_max):
+            self._add(run, chunk)
+        return self._group(run, bodies)
 
-    def _decode_one(self, body: Body, rows: list[Row]) -> Outcome:
-        events = split_body(body.data, body.form)
-        if isinstance(events, list) and len(events) > self._events_max:
-            events = refused(
-                "too_many_events", "events", len(events), f"must be at most {self._events_max}", "send smaller batches"
-            )
-        if isinstance(events, Fault):
-            return Outcome(1, (), [_refused(-1, events, body.data)])
-        letters: list[DeadLetter] = []
-        unusable: list[Refused] = []
-        for index, raw in enumerate(events):
-            read = self._read(raw, body.received_at_us)
+    def _add(self, run: _Run, chunk: Chunk) -> None:
+        """Take the rows of a chunk, and read with care what the scanner left."""
+        events = chunk.events
+        counts = np.bincount(events[:, 0], minlength=len(run.places))
+        first = np.cumsum(counts) - counts - run.counts  # subtracted from an event's place it gives that in its body
+        left = np.flatnonzero(events[:, 1] < 0)
+        for place, (body, _, start, end) in zip(left.tolist(), events[left].tolist(), strict=True):
+            position = place - int(first[body])
+            if body in run.whole or position >= self._events_max:
+                continue
+            raw = run.data[start:end].rstrip(b" \t\r\n")
+            read = self._read(raw, run.places[body].received_at_us)
             if not isinstance(read, Fault):
-                rows.append(read)
+                run.rows.append((run.events + place, body, read))
             elif read.dead:
-                letters.append(DeadLetter(index, read, raw))
+                run.dead[body].append(DeadLetter(position, read, raw))
+            elif read.reason == "not_json" and run.places[body].mode == ARRAY:
+                run.whole[body] = array_fault(run.text(body))
             else:
-                unusable.append(_refused(index, read, raw))
-        return Outcome(len(events), letters, unusable)
+                run.refused[body].append(_refused(position, read, raw))
+        if chunk.broken >= 0:
+            run.whole[chunk.broken] = array_fault(run.text(chunk.broken))
+        if chunk.rows:
+            taken = np.flatnonzero(events[:, 1] >= 0)
+            run.pieces.append(_Piece(chunk.columns, taken + run.events, events[taken, 0]))
+        run.counts += counts
+        run.events += len(events)
 
     def _read(self, raw: bytes, received_at_us: int) -> Row | Fault:
         if len(raw) > limits.event_bytes_max:
@@ -168,23 +190,90 @@ class Decoder:
         fault = _ts_fault(row["ts"], received_at_us)
         return fault._replace(event_id=row["event_id"]) if fault else row
 
-    def _batch(self, rows: Sequence[Row], bodies: Sequence[Body], counts: Sequence[int]) -> pa.RecordBatch:
-        given: dict[str, Any] = {}
-        for field in self._client:
+    def _group(self, run: _Run, bodies: Sequence[Body]) -> Group:
+        outcomes: list[Outcome] = []
+        for place, count in enumerate(run.counts.tolist()):
+            if count > self._events_max:
+                rule = f"must be at most {self._events_max}"
+                run.whole[place] = refused("too_many_events", "events", count, rule, "send smaller batches")
+            elif not count and place not in run.whole:
+                run.whole[place] = empty_fault(run.text(place))
+            whole = run.whole.get(place)
+            if whole is None:
+                outcomes.append(Outcome(count, run.dead[place], run.refused[place]))
+            else:
+                outcomes.append(Outcome(1, (), [_refused(-1, whole, run.text(place))]))
+        if run.rows:
+            ordinals, owners, rows = zip(*run.rows, strict=True)
+            run.pieces.append(_Piece(self._columns(rows), np.array(ordinals), np.array(owners)))
+        given, owners = _together(run.pieces or [_Piece(self._columns([]), _NONE, _NONE)], run.whole)
+        return Group(_finish(given, owners, bodies), _dead_batch(bodies, outcomes), outcomes)
+
+    def _columns(self, rows: Sequence[Row]) -> dict[str, Any]:
+        columns: dict[str, Any] = {}
+        for field in self.schema:
+            if field.name in _OURS:
+                continue
             values = [row.get(field.name) for row in rows]
             column = pa.array(values, pa.int64() if pa.types.is_timestamp(field.type) else field.type)
             if column.null_count < len(rows) or field.name in {"event_id", "type", "ts"}:
-                given[field.name] = column.cast(field.type)
-        return _finish(given, bodies, counts)
+                columns[field.name] = column.cast(field.type)
+        return columns
 
 
-def _finish(given: Mapping[str, Any], bodies: Sequence[Body], counts: Sequence[int]) -> pa.RecordBatch:
+class _Piece(NamedTuple):
+    """Some rows: what clients gave, each row's place among all events, and the body it is of."""
+
+    columns: dict[str, Any]
+    ordinals: Int64s
+    owners: Int64s
+
+
+class _Run:
+    """What is known while bodies are decoded."""
+
+    def __init__(self, data: bytes, places: Sequence[Place]) -> None:
+        self.data = data
+        self.places = places
+        self.events = 0
+        self.counts = np.zeros(len(places), np.int64)  # events of each body
+        self.whole: dict[int, Fault] = {}  # bodies that are refused whole
+        self.dead: list[list[DeadLetter]] = [[] for _ in places]
+        self.refused: list[list[Refused]] = [[] for _ in places]
+        self.rows: list[tuple[int, int, Row]] = []  # place among all events, body, what the reference read
+        self.pieces: list[_Piece] = []
+
+    def text(self, body: int) -> bytes:
+        place = self.places[body]
+        return self.data[place.start : place.stop]
+
+
+def _together(pieces: Sequence[_Piece], dropped: Mapping[int, Fault]) -> tuple[dict[str, Any], Int64s]:
+    """Return the columns of all pieces in the order of the events, without dropped bodies, and the rows' owners."""
+    owners = np.concatenate([piece.owners for piece in pieces])
+    keep = ~np.isin(owners, list(dropped)) if dropped else None
+    if len(pieces) == 1 and (keep is None or keep.all()):
+        return pieces[0].columns, owners
+    ordinals = np.concatenate([piece.ordinals for piece in pieces])
+    order = np.argsort(ordinals, kind="stable")
+    if keep is not None:
+        order = order[keep[order]]
+    table = pa.concat_tables([pa.table(piece.columns) for piece in pieces], promote_options="default")
+    table = table.take(pa.array(order)).combine_chunks()
+    columns = {
+        name: column.chunk(0) if column.num_chunks else pa.array([], column.type)
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+    return columns, owners[order]
+
+
+def _finish(given: Mapping[str, Any], owners: Int64s, bodies: Sequence[Body]) -> pa.RecordBatch:
     """Return a batch of the columns that clients gave (``event_id``, ``type``, ``ts`` among them) and our own."""
-    rows = sum(counts)
-    names = list(dict.fromkeys(body.source for body in bodies))
-    which = np.repeat(np.array([names.index(body.source) for body in bodies], np.int32), counts)
+    rows = len(owners)
+    names = list(dict.fromkeys(body.source for body in bodies)) or [""]
+    which = np.array([names.index(body.source) for body in bodies], np.int32)[owners]
     source = pa.DictionaryArray.from_arrays(pa.array(which), pa.array(names, pa.string())).cast(pa.string())
-    received_at = np.repeat(np.array([body.received_at_us for body in bodies], np.int64), counts)
+    received_at = np.array([body.received_at_us for body in bodies], np.int64)[owners]
     unit_hash, unit_kind = unit_columns(given.get("user_id"), given.get("anonymous_id"), given.get("device_id"), rows)
     event_hash, _ = fingerprints(names[0] if len(names) == 1 else source, given["event_id"])
     content = content_hashes({name: column for name, column in given.items() if name != "event_id"}, rows)
@@ -251,3 +340,4 @@ def _dead_batch(bodies: Sequence[Body], outcomes: Sequence[Outcome]) -> pa.Recor
 
 
 _NO_DEAD: Final = pa.RecordBatch.from_pylist([], schema=DEAD_SCHEMA)
+_NONE: Final = np.empty(0, np.int64)

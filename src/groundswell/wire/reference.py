@@ -20,8 +20,8 @@ import numpy as np
 from groundswell import limits
 from groundswell.model.definitions import Definitions, EventDef, PropertyType
 from groundswell.model.event import CLIENT_STRINGS
-from groundswell.wire.body import depth
 from groundswell.wire.faults import Fault, dead, refused
+from groundswell.wire.grammar import nesting
 from groundswell.wire.schema import all_events, all_properties
 from groundswell.wire.times import NO_TIME, rfc3339_us
 
@@ -129,7 +129,7 @@ def parse(raw: bytes) -> Any:
                 "send text as UTF-8",
             )
         ) from None
-    if depth(np.frombuffer(raw, np.uint8)) > limits.json_depth_max:
+    if nesting(np.frombuffer(raw, np.uint8)) > limits.json_depth_max:
         raise _Stop(refused("too_deep", "event", raw, f"must be nested at most {limits.json_depth_max} deep"))
     try:
         value = _JSON.decode(text)

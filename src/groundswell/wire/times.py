@@ -18,10 +18,8 @@ NO_TIME: Final = -(2**63)  # what the kernel returns for text that is no time
 _FIRST: Final = -62_135_596_800_000_000  # 0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z: what a date can say
 _LAST: Final = 253_402_300_799_999_999
 
-_BYTES_IN: Final = numba.types.Array(numba.uint8, 1, "C", readonly=True)
 
-
-@numba.njit(numba.int64(_BYTES_IN, numba.int64, numba.int64), cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True)
 def _digits(data: Any, start: Any, count: Any) -> Any:  # pragma: no cover - compiled
     """Return the number written in ``count`` digits, or -1."""
     value = np.int64(0)
@@ -33,7 +31,7 @@ def _digits(data: Any, start: Any, count: Any) -> Any:  # pragma: no cover - com
     return value
 
 
-@numba.njit(numba.int64(numba.int64, numba.int64, numba.int64), cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True)
 def _days(year: Any, month: Any, day: Any) -> Any:  # pragma: no cover - compiled
     """Return days from 1970-01-01 in the proleptic Gregorian calendar, or NO_TIME where there is no such day."""
     if year < 1 or month < 1 or month > 12 or day < 1:
@@ -49,7 +47,7 @@ def _days(year: Any, month: Any, day: Any) -> Any:  # pragma: no cover - compile
     return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
 
 
-@numba.njit(numba.int64(_BYTES_IN, numba.int64, numba.int64), cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True)
 def rfc3339_us(data: Any, start: Any, stop: Any) -> Any:  # pragma: no cover - compiled
     """Return the moment written in ``data[start:stop]``, in microseconds, or NO_TIME."""
     none = np.int64(NO_TIME)
