@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from groundswell.model.moments import Moments
     from groundswell.stats.adjustment import Adjustment, cuped, linearised, post_stratify
     from groundswell.stats.contrasts import Settings, arm_interval, compare, contrast
+    from groundswell.stats.group_sequential import Boundaries, GroupPlan, GroupTest, boundaries, classic_boundaries
+    from groundswell.stats.multiplicity import Corrected, Correction, Family, adjust_p_values, correct, correct_tiers
     from groundswell.stats.omnibus import Anova, anova
     from groundswell.stats.posteriors import Posterior, Prior, beta_binomial, gamma_poisson, posterior
     from groundswell.stats.regression import Regression, regress
@@ -20,12 +22,19 @@ if TYPE_CHECKING:
     from groundswell.stats.sample_ratios import SampleRatio, sample_ratio
     from groundswell.stats.samples import Pair, Reference, Sample, moments_from_sums
     from groundswell.stats.sequences import Looks
+    from groundswell.stats.simultaneous import Simultaneous, all_pairs, many_to_one
 
 __all__ = [
     "Adjustment",
     "Anova",
+    "Boundaries",
     "Comparison",
+    "Corrected",
+    "Correction",
     "Effect",
+    "Family",
+    "GroupPlan",
+    "GroupTest",
     "Looks",
     "Moments",
     "Note",
@@ -37,14 +46,22 @@ __all__ = [
     "Sample",
     "SampleRatio",
     "Settings",
+    "Simultaneous",
+    "adjust_p_values",
+    "all_pairs",
     "anova",
     "arm_interval",
     "beta_binomial",
+    "boundaries",
+    "classic_boundaries",
     "compare",
     "contrast",
+    "correct",
+    "correct_tiers",
     "cuped",
     "gamma_poisson",
     "linearised",
+    "many_to_one",
     "moments_from_sums",
     "post_stratify",
     "posterior",
@@ -55,8 +72,14 @@ __all__ = [
 _HOME = {  # no module is named like what it exports: importing it would shadow the export
     "Adjustment": "adjustment",
     "Anova": "omnibus",
+    "Boundaries": "group_sequential",
     "Comparison": "results",
+    "Corrected": "multiplicity",
+    "Correction": "multiplicity",
     "Effect": "results",
+    "Family": "multiplicity",
+    "GroupPlan": "group_sequential",
+    "GroupTest": "group_sequential",
     "Looks": "sequences",
     "Note": "results",
     "Pair": "samples",
@@ -67,14 +90,22 @@ _HOME = {  # no module is named like what it exports: importing it would shadow 
     "Sample": "samples",
     "SampleRatio": "sample_ratios",
     "Settings": "contrasts",
+    "Simultaneous": "simultaneous",
+    "adjust_p_values": "multiplicity",
+    "all_pairs": "simultaneous",
     "anova": "omnibus",
     "arm_interval": "contrasts",
     "beta_binomial": "posteriors",
+    "boundaries": "group_sequential",
+    "classic_boundaries": "group_sequential",
     "compare": "contrasts",
     "contrast": "contrasts",
+    "correct": "multiplicity",
+    "correct_tiers": "multiplicity",
     "cuped": "adjustment",
     "gamma_poisson": "posteriors",
     "linearised": "adjustment",
+    "many_to_one": "simultaneous",
     "moments_from_sums": "samples",
     "post_stratify": "adjustment",
     "posterior": "posteriors",

@@ -118,6 +118,8 @@ def contrast(pair: Pair, settings: Settings | None = None) -> Comparison:
         variance_reduction=pair.variance_reduction,
         assumptions=_ASSUMPTIONS if pair.adjustment is None else (*_ASSUMPTIONS, pair.adjustment),
         warnings=(*notes, *_diagnose(treatment, "treatment"), *_diagnose(baseline, "baseline")),
+        pair=pair,
+        settings=chosen,
     )
 
 
@@ -248,6 +250,8 @@ def _nothing(pair: Pair, settings: Settings, reason: str, notes: tuple[Note, ...
         assumptions=_ASSUMPTIONS,
         warnings=notes,
         reason=reason,
+        pair=pair,
+        settings=settings,
     )
 
 

@@ -12,7 +12,6 @@ Formulas
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +23,7 @@ from groundswell.errors import InvalidInput
 from groundswell.model.moments import Moments
 from groundswell.stats.contrasts import Settings, contrast, relative_error
 from groundswell.stats.results import Effect, Note
+from groundswell.stats.roots import solve
 from groundswell.stats.samples import Pair, Sample
 
 __all__ = ["Better", "Posterior", "Prior", "beta_binomial", "gamma_poisson", "posterior"]
@@ -154,10 +154,10 @@ def beta_binomial(
     gain = mean_t * _Betas((a_t + 1.0, b_t), (a_c, b_c)).above(0.0)
     gain -= mean_c * _Betas((a_t, b_t), (a_c + 1.0, b_c)).above(0.0)
     sd = math.hypot(_sd((a_t, b_t)), _sd((a_c, b_c)))
-    interval = _bisect(betas.above, 1.0 - alpha / 2.0, -1.0, 1.0), _bisect(betas.above, alpha / 2.0, -1.0, 1.0)
+    interval = [solve(lambda x, p=p: betas.above(x) - p, -1.0, 1.0) for p in (1.0 - alpha / 2.0, alpha / 2.0)]
     d = mean_t - mean_c
     gain = max(0.0, gain, d)
-    belief = _Belief(Effect(d, *interval), sd, win, gain, gain - d)
+    belief = _Belief(Effect(d, interval[0], interval[1]), sd, win, gain, gain - d)
     return _told("beta-binomial", belief, relative=False, better=better, prior=f"beta{prior} in each arm")
 
 
@@ -295,17 +295,6 @@ def _quantile_nodes() -> tuple[Floats, Floats, Floats]:
     return np.concatenate([lower, 1.0 - lower]), np.concatenate([1.0 - lower, lower]), np.concatenate([mass, mass])
 
 
-def _bisect(above: Callable[[float], float], target: float, low: float, high: float) -> float:
-    """Return where the decreasing function ``above`` passes ``target``."""
-    for _ in range(_BISECTIONS):
-        middle = 0.5 * (low + high)
-        if above(middle) > target:
-            low = middle
-        else:
-            high = middle
-    return 0.5 * (low + high)
-
-
 def _sample(arm: Sample | Moments) -> Sample:
     if isinstance(arm, Sample):
         return arm
@@ -324,7 +313,6 @@ def _words(prior: Prior) -> str:
 
 
 _QUANTILES, _COMPLEMENTS, _MASS = _quantile_nodes()
-_BISECTIONS = 40  # the interval is then known to 2e-12
 _TAIL = 12.0
 _ASSUMPTIONS = (
     "units are independent of each other",

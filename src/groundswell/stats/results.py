@@ -7,8 +7,12 @@ Invariants
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from groundswell.stats.contrasts import Settings
+    from groundswell.stats.samples import Pair
 
 __all__ = ["Alternative", "Comparison", "Effect", "Note"]
 
@@ -50,6 +54,7 @@ class Comparison:
         variance_reduction: share of the difference's variance that an adjustment removed; None without one.
         degrees_of_freedom: of the reference t distribution; None where it is the normal.
         reason: why ``p_value`` is None.
+        pair, settings: what was compared and how, so that it can be compared again at another level.
     """
 
     method: str
@@ -73,3 +78,5 @@ class Comparison:
     assumptions: tuple[str, ...]
     warnings: tuple[Note, ...]
     reason: str | None = None
+    pair: Pair | None = field(default=None, repr=False, compare=False)
+    settings: Settings | None = field(default=None, repr=False, compare=False)
