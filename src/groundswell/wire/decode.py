@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pyarrow.compute import call_function
 
 from groundswell import limits
 from groundswell.model.clock import format_us, parse_us
@@ -270,16 +271,19 @@ def _together(pieces: Sequence[_Piece], dropped: Mapping[int, Fault]) -> tuple[d
 def _finish(given: Mapping[str, Any], owners: Int64s, bodies: Sequence[Body]) -> pa.RecordBatch:
     """Return a batch of the columns that clients gave (``event_id``, ``type``, ``ts`` among them) and our own."""
     rows = len(owners)
-    names = list(dict.fromkeys(body.source for body in bodies)) or [""]
-    which = np.array([names.index(body.source) for body in bodies], np.int32)[owners]
-    source = pa.DictionaryArray.from_arrays(pa.array(which), pa.array(names, pa.string())).cast(pa.string())
+    names = list(dict.fromkeys(body.source for body in bodies))
+    if len(names) == 1:
+        source = pa.repeat(names[0], rows)
+    else:
+        which = np.array([names.index(body.source) for body in bodies], np.int32)[owners]
+        source = pa.array(names, pa.string()).take(pa.array(which))
     received_at = np.array([body.received_at_us for body in bodies], np.int64)[owners]
     unit_hash, unit_kind = unit_columns(given.get("user_id"), given.get("anonymous_id"), given.get("device_id"), rows)
     event_hash, _ = fingerprints(names[0] if len(names) == 1 else source, given["event_id"])
     content = content_hashes({name: column for name, column in given.items() if name != "event_id"}, rows)
     ours = {
         "ts": _filled(given["ts"], received_at),
-        "received_at": pa.array(received_at, TIMESTAMP),
+        "received_at": _timestamps(received_at),
         "source": source,
         "unit_hash": unit_hash,
         "unit_kind": unit_kind,
@@ -287,16 +291,19 @@ def _finish(given: Mapping[str, Any], owners: Int64s, bodies: Sequence[Body]) ->
         "content_hash": pa.array(content),
     }
     columns = {**given, **ours}
-    order = [name for name in ENVELOPE if name in columns] + [name for name in columns if name not in ENVELOPE]
+    order = [name for name in ENVELOPE if name in columns] + sorted(columns.keys() - ENVELOPE.keys())
     return pa.RecordBatch.from_arrays([columns[name] for name in order], order)
 
 
-def _filled(ts: Any, received_at: Any) -> Any:
+def _filled(ts: Any, received_at: Int64s) -> Any:
     """Return ``ts`` with the moment of arrival where a client gave none."""
     if not ts.null_count:
         return ts
-    given = np.asarray(ts.cast(pa.int64()).fill_null(0))
-    return pa.array(np.where(np.asarray(ts.is_null()), received_at, given), TIMESTAMP)
+    return call_function("coalesce", [ts, _timestamps(received_at)])
+
+
+def _timestamps(moments_us: Int64s) -> Any:
+    return pa.Array.from_buffers(TIMESTAMP, len(moments_us), [None, pa.py_buffer(moments_us)], 0)
 
 
 def _ts_fault(ts_us: int, received_at_us: int) -> Fault | None:

@@ -14,6 +14,7 @@ can break SipHash under a known key may do so, and harms only its own events.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import numba
@@ -221,17 +222,24 @@ def unit_columns(
 def content_hashes(columns: Mapping[str, pa.Array], rows: int) -> Int64s:
     """Return a hash a row of all non-null values under their columns' names, whatever the order of the columns."""
     out = np.zeros(rows, np.uint64)
+    every = np.ones(rows, np.uint8)
     for name, column in columns.items():
-        if column.null_count == rows:
+        nulls = column.null_count
+        if nulls == rows:
             continue
-        k0, k1 = (np.uint64(word) for word in hash128(name.encode()))
-        valid = np.asarray(column.is_valid()).view(np.uint8) if column.null_count else np.ones(rows, np.uint8)
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            data, offsets = _string_buffers(column)
-            _add_string_hashes(data, offsets, valid, k0, k1, out)
+        k0, k1 = _column_key(name)
+        valid = np.asarray(column.is_valid()).view(np.uint8) if nulls else every
+        if pa.types.is_string(column.type):
+            _add_string_hashes(*_string_buffers(column), valid, k0, k1, out)
         else:
             _add_number_hashes(_number_bits(column), valid, k0, k1, out)
     return out.view(np.int64)
+
+
+@lru_cache(maxsize=4096)
+def _column_key(name: str) -> tuple[Any, Any]:
+    k0, k1 = hash128(name.encode())
+    return np.uint64(k0), np.uint64(k1)
 
 
 def _hash_strings(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int32]) -> Int64s:
@@ -242,10 +250,11 @@ def _hash_strings(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int32]) -
 
 
 def _number_bits(column: pa.Array) -> UInt64s:
-    if pa.types.is_floating(column.type):
-        return np.ascontiguousarray(column.fill_null(0.0).to_numpy(zero_copy_only=False), np.float64).view(np.uint64)
-    whole = column.cast(pa.int64()).fill_null(0)
-    return np.ascontiguousarray(whole.to_numpy(zero_copy_only=False), np.int64).view(np.uint64)
+    """Return the bits of each value of 8 bytes, and bools as 0 and 1; what stands for a null is not defined."""
+    if pa.types.is_boolean(column.type):
+        return np.asarray(column.fill_null(False)).astype(np.uint64)
+    bits = np.frombuffer(column.buffers()[1], np.uint64)
+    return bits[column.offset : column.offset + len(column)]
 
 
 def _string_buffers(column: pa.Array | pa.ChunkedArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
