@@ -62,6 +62,7 @@ import_chunk_bytes: Final = 1024 * 1024  # the same of JSON lines: about 3,000 e
 import_spread_bytes_min: Final = 16 * 1024 * 1024  # a smaller file is decoded before another process has started
 dead_letters_page_max: Final = 1_000  # letters held with their contents: at most 256 MB, mostly one
 audit_identities_max: Final = 64_000_000  # compared at once: two arrays of 512 MB, and as much again to sort them
+trace_events_max: Final = 1_000  # events of one unit that a trace shows; the rest is counted
 import_samples_max: Final = 20  # broken rows that a report shows in words; all are counted
 orphan_sweep_interval_s: Final = 3600.0  # a sweep lists every data file
 

@@ -186,12 +186,8 @@ def _identities(rows: Any, hashes: Int64s) -> Iterator[tuple[int, str, str]]:
         yield from zip(*columns, strict=True)
 
 
-def _hashes(rows: Any) -> Int64s:
-    return (
-        rows.column("event_hash").to_numpy(zero_copy_only=False)
-        if isinstance(rows, pa.RecordBatch)
-        else rows.column("event_hash").to_numpy()
-    )
+def _hashes(rows: pa.Table | pa.RecordBatch) -> Int64s:
+    return np.asarray(rows.column("event_hash"))
 
 
 def _slice(hashes: Int64s, number: int, slices: int) -> Int64s:

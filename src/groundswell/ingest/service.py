@@ -89,12 +89,16 @@ class IngestService:
         workers: int = 1,
         upkeep: Upkeep | None = None,
         clock: Clock | None = None,
+        commit_interval_s: float = limits.commit_interval_s,
+        upkeep_interval_s: float = limits.upkeep_interval_s,
     ) -> None:
         self._log = log
         self._lake = lake
         self._committer = committer
         self._upkeep = upkeep
         self._clock = clock or SystemClock()
+        self._commit_interval_s = commit_interval_s
+        self._upkeep_interval_s = upkeep_interval_s
         self._workers = [make_worker(share) for share in shares(log.partitions(EVENTS_TOPIC), workers)]
         self._queue: Queue[_Pending] = Queue(maxsize=limits.contributions_waiting_max * len(self._workers))
         self._stopping = threading.Event()
@@ -253,8 +257,8 @@ class IngestService:
             pending = _Pending(contribution)
             if not self._hand_over(pending, waiting):
                 return
-            if contribution.events < limits.contribution_rows_max // 2:
-                self._stopping.wait(max(0.0, limits.commit_interval_s - (self._clock.monotonic_s() - began_s)))
+            if contribution.events < worker.rows_max // 2:
+                self._rest(began_s)
 
     def _all_settled(self, waiting: Iterable[_Pending]) -> bool:
         """Wait until all are settled; False where the service stops first."""
@@ -302,7 +306,11 @@ class IngestService:
                 pending.accepted = id(pending.contribution) in accepted
                 pending.settled.set()
             batch = []
-            self._stopping.wait(max(0.0, limits.commit_interval_s - (self._clock.monotonic_s() - began_s)))
+            self._rest(began_s)
+
+    def _rest(self, began_s: float) -> None:
+        """Wait for what is left of a commit interval that began at ``began_s``."""
+        self._stopping.wait(max(0.0, self._commit_interval_s - (self._clock.monotonic_s() - began_s)))
 
     def _collect(self, batch: list[_Pending]) -> None:
         """Add to ``batch`` all that is queued; waits a poll for the first."""
@@ -317,7 +325,7 @@ class IngestService:
     def _keep_up(self) -> None:
         assert self._upkeep is not None
         name = threading.current_thread().name
-        while not self._stopping.wait(limits.upkeep_interval_s):
+        while not self._stopping.wait(self._upkeep_interval_s):
             try:
                 self._upkeep.run()
             except Transient as error:

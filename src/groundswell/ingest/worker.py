@@ -90,7 +90,7 @@ class IngestWorker:
         self._open_fingerprints = open_fingerprints
         self._definitions = definitions
         self._faults = faults or NoFaults()
-        self._rows_max = rows_max
+        self.rows_max = rows_max
         self._feeds: dict[int, Feed] | None = None
         self._fingerprints: dict[int, Fingerprints] = {}
         self._staged: _Staged | None = None
@@ -164,7 +164,7 @@ class IngestWorker:
         return _Staged(tuple(gathered), table, contribution)
 
     def _gather(self, feeds: dict[int, Feed]) -> list[Gathered]:
-        share = max(1, self._rows_max // len(feeds))
+        share = max(1, self.rows_max // len(feeds))
         gathered: list[Gathered] = []
         for partition, feed in feeds.items():
             start = feed.position
@@ -190,7 +190,7 @@ class IngestWorker:
         feed = self._feed(partition, start)
         while feed.position < committed:
             position = feed.position
-            taken = feed.take(self._rows_max, stop=committed)
+            taken = feed.take(self.rows_max, stop=committed)
             if not taken:
                 return
             self._admit(gather(partition, position, taken))
