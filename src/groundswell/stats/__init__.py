@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from groundswell.stats.multiplicity import Corrected, Correction, Family, adjust_p_values, correct, correct_tiers
     from groundswell.stats.omnibus import Anova, anova
     from groundswell.stats.posteriors import Posterior, Prior, beta_binomial, gamma_poisson, posterior
+    from groundswell.stats.proportions import Exact, compare_proportions, exact_counts, exact_proportions, wilson
     from groundswell.stats.regression import Regression, regress
     from groundswell.stats.results import Comparison, Effect, Note
     from groundswell.stats.sample_ratios import SampleRatio, sample_ratio
@@ -32,6 +33,7 @@ __all__ = [
     "Corrected",
     "Correction",
     "Effect",
+    "Exact",
     "Family",
     "GroupPlan",
     "GroupTest",
@@ -55,10 +57,13 @@ __all__ = [
     "boundaries",
     "classic_boundaries",
     "compare",
+    "compare_proportions",
     "contrast",
     "correct",
     "correct_tiers",
     "cuped",
+    "exact_counts",
+    "exact_proportions",
     "gamma_poisson",
     "linearised",
     "many_to_one",
@@ -67,6 +72,7 @@ __all__ = [
     "posterior",
     "regress",
     "sample_ratio",
+    "wilson",
 ]
 
 _HOME = {  # no module is named like what it exports: importing it would shadow the export
@@ -77,6 +83,7 @@ _HOME = {  # no module is named like what it exports: importing it would shadow 
     "Corrected": "multiplicity",
     "Correction": "multiplicity",
     "Effect": "results",
+    "Exact": "proportions",
     "Family": "multiplicity",
     "GroupPlan": "group_sequential",
     "GroupTest": "group_sequential",
@@ -99,10 +106,13 @@ _HOME = {  # no module is named like what it exports: importing it would shadow 
     "boundaries": "group_sequential",
     "classic_boundaries": "group_sequential",
     "compare": "contrasts",
+    "compare_proportions": "proportions",
     "contrast": "contrasts",
     "correct": "multiplicity",
     "correct_tiers": "multiplicity",
     "cuped": "adjustment",
+    "exact_counts": "proportions",
+    "exact_proportions": "proportions",
     "gamma_poisson": "posteriors",
     "linearised": "adjustment",
     "many_to_one": "simultaneous",
@@ -111,6 +121,7 @@ _HOME = {  # no module is named like what it exports: importing it would shadow 
     "posterior": "posteriors",
     "regress": "regression",
     "sample_ratio": "sample_ratios",
+    "wilson": "proportions",
 }
 
 

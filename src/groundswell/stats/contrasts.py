@@ -26,7 +26,7 @@ from groundswell.stats.results import Alternative, Comparison, Effect, Note
 from groundswell.stats.samples import Pair, Reference, Sample
 from groundswell.stats.sequences import Looks
 
-__all__ = ["Settings", "arm_interval", "compare", "contrast", "relative_error"]
+__all__ = ["Settings", "arm_interval", "bounded", "compare", "contrast", "relative_error"]
 
 TestName = Literal["welch", "pooled", "z"]
 
@@ -153,7 +153,7 @@ class _Geometry:
 
     def absolute(self, q: float, alternative: Alternative) -> Effect:
         half = q * math.sqrt(self.v_d)
-        return _bounded(self.d, self.d - half, self.d + half, alternative)
+        return bounded(self.d, self.d - half, self.d + half, alternative)
 
     def delta_error(self) -> float:
         """Return the standard error of the lift, to first order."""
@@ -171,7 +171,7 @@ class _Geometry:
             return Effect(reason=_NO_REFERENCE)
         if settings.relative == "delta":
             half = q * self.delta_error()
-            return _bounded(lift, lift - half, lift + half, settings.alternative)
+            return bounded(lift, lift - half, lift + half, settings.alternative)
         v_dc = self.v_dc if self.c > 0.0 else -self.v_dc
         a = c * c - q * q * self.v_c
         if a <= 0.0:
@@ -182,7 +182,7 @@ class _Geometry:
         low, high = (b - root) / a, (b + root) / a
         if not (math.isfinite(low) and math.isfinite(high)):
             return Effect(lift, reason=_UNBOUNDED)
-        return _bounded(lift, low, high, settings.alternative)
+        return bounded(lift, low, high, settings.alternative)
 
     def relative_p(self, p: float, df: float, settings: Settings) -> float | None:
         """Return the p-value of no lift; Fieller's is that of no difference."""
@@ -194,7 +194,8 @@ class _Geometry:
         return _p_value(self.d / abs(self.c) / error, df, settings.alternative) if error > 0.0 else None
 
 
-def _bounded(estimate: float, low: float, high: float, alternative: Alternative) -> Effect:
+def bounded(estimate: float, low: float, high: float, alternative: Alternative) -> Effect:
+    """Return the effect with the bounds that a one- or two-sided test has."""
     if alternative == "greater":
         return Effect(estimate, low, None, "one-sided (greater): there is no upper bound")
     if alternative == "less":
