@@ -7,7 +7,7 @@ import math
 import random
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,7 +61,7 @@ def effect(estimate: float | None, half: float | None) -> dict[str, float | None
 
 def result(
     metric: str, variant: str, baseline_mean: float | None, lift: float | None, noise: float, **more: Any
-) -> dict[str, Any]:  # noqa: E501
+) -> dict[str, Any]:
     """One row of a scorecard: ``lift`` and ``noise`` (half the fixed interval) are relative to the baseline."""
     absolute = None if lift is None or baseline_mean is None else lift * baseline_mean
     half = None if baseline_mean is None else noise * abs(baseline_mean)
@@ -92,18 +92,48 @@ def result(
     return row | more
 
 
+def _results() -> list[dict[str, Any]]:
+    nothing = {"low": None, "high": None}
+    unknown = result(
+        "retained_after_28_days",
+        "treatment",
+        None,
+        None,
+        0.02,
+        type="conversion",
+        window="28d",
+        absolute=effect(None, None),
+        relative=effect(None, None),
+        always_valid=nothing,
+        n=0,
+        baseline_n=0,
+        reasons={"mean": "no unit's 28-day window has closed yet; the first closes on 2026-02-02"},
+    )
+    without_scale = result(
+        "complaints_per_user",
+        "treatment",
+        0.0,
+        0.0,
+        0.02,
+        better="lower",
+        relative=effect(None, None),
+        absolute=effect(0.00012, 0.00021),
+        always_valid={"low": -0.0002, "high": 0.00045},
+        reasons={"relative": "the baseline's mean is 0, so there is nothing to be relative to"},
+    )
+    warning = "random_denominator: the denominator is counted, not given; the interval is by the delta method"
+    return [
+        result("buyers", "treatment", 0.1061, 0.0416, 0.0174, type="conversion", window="7d", n=31_004),
+        result("revenue_per_user", "treatment", 1.4227, 0.0231, 0.0309),
+        result("order_value", "treatment", 23.90, -0.0117, 0.0061, type="ratio", warnings=[warning]),
+        result("refunds_per_user", "treatment", 0.0312, 0.184, 0.071, better="lower"),
+        unknown,
+        without_scale,
+    ]
+
+
 def scorecard(name: str = "new_checkout", **more: Any) -> dict[str, Any]:
-    """A running experiment with a winner, a loser, a tie, and numbers that cannot be computed."""
-    not_computable = {
-        "absolute": effect(None, None),
-        "relative": effect(None, None),
-        "always_valid": {"low": None, "high": None},
-        "mean": None,
-        "n": 0,
-        "baseline_n": 0,
-        "p_value": None,
-        "reasons": {"mean": "no unit's 28-day window has closed yet; the first closes on 2026-02-02"},
-    }
+    """A running experiment with a winner, losers, ties, and numbers that cannot be computed."""
     card: dict[str, Any] = {
         "experiment": name,
         "status": "running",
@@ -114,20 +144,24 @@ def scorecard(name: str = "new_checkout", **more: Any) -> dict[str, Any]:
         "alpha": 0.05,
         "shown": "always_valid",
         "units": {"control": 50_127, "treatment": 50_211},
-        "excluded": {"two_variants": 14, "no_unit": 203},
-        "srm": {"p_value": 0.7907, "ok": True, "expected": {"control": 0.5, "treatment": 0.5}, "before_exclusion_p_value": 0.81, "reason": None},  # noqa: E501
-        "completeness": {"data_to": DATA_TO, "partitions": 4, "partitions_behind": 3, "newest": "2026-01-17T14:07:29Z"},
-        "results": [
-            result("buyers", "treatment", 0.1061, 0.0416, 0.0174, type="conversion", window="7d", n=31_004, baseline_n=30_871),
-            result("revenue_per_user", "treatment", 1.4227, 0.0231, 0.0309),
-            result("order_value", "treatment", 23.90, -0.0117, 0.0061, type="ratio", warnings=["denominator is a random count; the interval is by the delta method"]),  # noqa: E501
-            result("refunds_per_user", "treatment", 0.0312, 0.184, 0.071, better="lower"),
-            result("retained_after_28_days", "treatment", None, None, 0.02, type="conversion", window="28d", **not_computable),
-            result("complaints_per_user", "treatment", 0.0, 0.0, 0.02, better="lower", reasons={"relative": "the baseline's mean is 0, so there is nothing to be relative to"}, relative=effect(None, None), absolute=effect(0.00012, 0.00021), always_valid={"low": -0.0002, "high": 0.00045}),  # noqa: E501
-        ],
+        "excluded": {"two_variants": 14, "no_unit": 203, "unknown_variant": 0},
+        "srm": {
+            "p_value": 0.7907,
+            "ok": True,
+            "expected": {"control": 50_169.0, "treatment": 50_169.0},
+            "before_exclusion_p_value": 0.81,
+            "reason": None,
+        },
+        "completeness": {
+            "data_to": DATA_TO,
+            "partitions": 4,
+            "partitions_behind": 3,
+            "newest": "2026-01-17T14:07:29Z",
+        },
+        "results": _results(),
         "counting": ["units seen in two variants are excluded", "a window counts events within it of the exposure"],
-        "recompute": "groundswell scorecard new_checkout --snapshot 8123456789012345678",
-    }  # fmt: skip
+        "recompute": f"groundswell scorecard {name} --snapshot 8123456789012345678 --definitions 12",
+    }
     return card | more
 
 
@@ -161,24 +195,27 @@ def wide_scorecard(variants: int = 12, metrics: int = 40) -> dict[str, Any]:
         for metric in range(metrics)
         for variant in names[1:]
     ]
-    share = 1 / variants
-    srm = {
-        "p_value": 0.4,
-        "ok": True,
-        "expected": dict.fromkeys(names, share),
-        "before_exclusion_p_value": 0.4,
-        "reason": None,
-    }
-    return scorecard(
-        "wide", units=dict.fromkeys(names, 10_000), srm=srm, results=rows, shown="absolute", status="ended"
-    )
+    units = dict.fromkeys(names, 10_000)
+    srm = {"p_value": 0.4, "ok": True, "expected": units}
+    return scorecard("wide", units=units, srm=srm, results=rows, shown="absolute", status="ended")
 
 
 def hostile_scorecard() -> dict[str, Any]:
     """Every string is an attack."""
     row = result(HOSTILE, HOSTILE, 1.0, 0.1, 0.2, warnings=[HOSTILE], reasons={HOSTILE: HOSTILE}, baseline=HOSTILE)
+    row |= {"type": HOSTILE, "window": HOSTILE, "method": HOSTILE, "better": HOSTILE}
     return scorecard(
-        HOSTILE, units={HOSTILE: 1}, excluded={HOSTILE: 1}, results=[row], counting=[HOSTILE], recompute=HOSTILE
+        HOSTILE,
+        status=HOSTILE,
+        as_of=HOSTILE,
+        computed_at=HOSTILE,
+        units={HOSTILE: 1},
+        excluded={HOSTILE: 1},
+        srm={"p_value": 0.1, "ok": True, "expected": {HOSTILE: 1}, "reason": HOSTILE},
+        completeness={"data_to": HOSTILE, "newest": HOSTILE, "partitions": 2, "partitions_behind": 1},
+        results=[row],
+        counting=[HOSTILE],
+        recompute=HOSTILE,
     )
 
 
@@ -237,15 +274,64 @@ def overview() -> Overview:
 
 def experiments() -> tuple[ExperimentSummary, ...]:
     """The list that goes with ``definitions``."""
-    start = parse_us("start", "2026-01-05")
-    return (
-        ExperimentSummary(name="new_checkout", state="running", unit="user_id", variants={"control": 50, "treatment": 50}, start_us=start, metrics=("buyers", "revenue_per_user"), description="One page instead of three.", units=100_338, srm_ok=True, headline=Headline(metric="buyers", variant="treatment", estimate=0.0416, low=0.0146, high=0.0686)),
-        ExperimentSummary(name="broken_split", state="running", unit="user_id", variants={"control": 50, "treatment": 50}, start_us=start + 3 * 86_400_000_000, metrics=("buyers",), units=97_139, srm_ok=False, headline=Headline(metric="buyers", variant="treatment", estimate=0.0416, low=0.0146, high=0.0686)),
-        ExperimentSummary(name="feed_ranking", state="running", unit="device_id", variants={"a": 1, "b": 1, "c": 2}, start_us=start + 5 * 86_400_000_000, metrics=("watch_time",), units=812, headline=Headline(metric="watch_time", variant="c", estimate=-0.012, low=-0.09, high=0.066)),
-        ExperimentSummary(name="spring_banner", state="scheduled", unit="user_id", variants={"off": 9, "on": 1}, start_us=parse_us("start", "2026-02-01"), metrics=("clicks",)),
-        ExperimentSummary(name="dance_tab", state="draft", unit="user_id", variants={"control": 1, "tab": 1}),
-        ExperimentSummary(name="old_paywall", state="ended", unit="user_id", variants={"control": 1, "soft": 1}, start_us=parse_us("start", "2025-11-01"), end_us=parse_us("end", "2025-12-01"), metrics=("buyers",), units=40_117, srm_ok=True, headline=Headline(metric="buyers", variant="soft", estimate=-0.031, low=-0.048, high=-0.014)),
-    )  # fmt: skip
+    even = {"control": 50, "treatment": 50}
+    running = [
+        ExperimentSummary(
+            name="new_checkout",
+            state="running",
+            unit="user_id",
+            variants=even,
+            start_us=parse_us("start", "2026-01-05"),
+            metrics=("buyers", "revenue_per_user"),
+            description="One page instead of three.",
+            units=100_338,
+            srm_ok=True,
+            headline=Headline(metric="buyers", variant="treatment", estimate=0.0416, low=0.0146, high=0.0686),
+        ),
+        ExperimentSummary(
+            name="broken_split",
+            state="running",
+            unit="user_id",
+            variants=even,
+            start_us=parse_us("start", "2026-01-08"),
+            metrics=("buyers",),
+            units=97_139,
+            srm_ok=False,
+            headline=Headline(metric="buyers", variant="treatment", estimate=0.0416, low=0.0146, high=0.0686),
+        ),
+        ExperimentSummary(
+            name="feed_ranking",
+            state="running",
+            unit="device_id",
+            variants={"a": 1, "b": 1, "c": 2},
+            start_us=parse_us("start", "2026-01-10"),
+            metrics=("watch_time",),
+            units=812,
+            headline=Headline(metric="watch_time", variant="c", estimate=-0.012, low=-0.09, high=0.066),
+        ),
+    ]
+    spring = ExperimentSummary(
+        name="spring_banner",
+        state="scheduled",
+        unit="user_id",
+        variants={"off": 9, "on": 1},
+        start_us=parse_us("start", "2026-02-01"),
+        metrics=("clicks",),
+    )
+    draft = ExperimentSummary(name="dance_tab", state="draft", unit="user_id", variants={"control": 1, "tab": 1})
+    ended = ExperimentSummary(
+        name="old_paywall",
+        state="ended",
+        unit="user_id",
+        variants={"control": 1, "soft": 1},
+        start_us=parse_us("start", "2025-11-01"),
+        end_us=parse_us("end", "2025-12-01"),
+        metrics=("buyers",),
+        units=40_117,
+        srm_ok=True,
+        headline=Headline(metric="buyers", variant="soft", estimate=-0.031, low=-0.048, high=-0.014),
+    )
+    return (*running, spring, draft, ended)
 
 
 def dead_letters() -> tuple[DeadLetter, ...]:
@@ -343,7 +429,7 @@ def ports() -> SamplePorts:
 
 
 @contextmanager
-def serving(app: Callable[..., Awaitable[None]]) -> Iterator[str]:
+def serving(app: Callable[..., Awaitable[None]]) -> Generator[str]:
     """Serve ``app`` with granian on a free port in a thread of its own; give its base URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -356,10 +442,8 @@ def serving(app: Callable[..., Awaitable[None]]) -> Iterator[str]:
         held.append((server, asyncio.get_running_loop()))
         task = asyncio.create_task(server.serve())
         for _ in range(500):
-            with socket.socket() as knock:
-                knock.setblocking(False)  # noqa: FBT003
-                if await asyncio.get_running_loop().run_in_executor(None, _answers, port):
-                    break
+            if await asyncio.get_running_loop().run_in_executor(None, _answers, port):
+                break
             await asyncio.sleep(0.01)
         ready.set()
         await task

@@ -60,12 +60,17 @@ class _Pages:
         self._ports = ports
         self._clock = clock
         self._readers = anyio.CapacityLimiter(limits.page_readers_max)
+        self._asked = 0  # reads that run or wait
         self._openapi = openapi_document()
 
     async def _read(self, ask: Callable[[], Answer]) -> Answer:
-        if self._readers.statistics().tasks_waiting >= limits.page_waiting_max:
+        if self._asked >= limits.page_readers_max + limits.page_waiting_max:
             raise Overloaded("too many pages are being read at once; ask again in a few seconds", retry_after_s=2.0)
-        return await anyio.to_thread.run_sync(ask, limiter=self._readers)
+        self._asked += 1
+        try:
+            return await anyio.to_thread.run_sync(ask, limiter=self._readers)
+        finally:
+            self._asked -= 1
 
     # --- pages -------------------------------------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     relative: Interval | None = None
     always_valid: Interval | None = None
     always_valid_relative: Interval | None = None
+    statistic: float | None = None
     p_value: float | None = None
     degrees_of_freedom: float | None = None
     method: str | None = None

@@ -41,7 +41,6 @@ _log = structlog.get_logger("groundswell.web.ofrep")
 _CORS: Final = (b"access-control-allow-origin", b"*")
 _EXPOSED: Final = (b"access-control-expose-headers", b"ETag, Retry-After")
 _PREFLIGHT: Final[Headers] = [
-    _CORS,
     (b"access-control-allow-methods", b"POST"),
     (b"access-control-allow-headers", b"Authorization, Content-Type, If-None-Match, X-API-Key"),
     (b"access-control-max-age", str(limits.cors_max_age_s).encode()),

@@ -8,7 +8,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, floor, inf, isfinite
+from math import ceil, floor, inf
 from statistics import median
 from typing import Final, NamedTuple
 
@@ -17,6 +17,7 @@ from groundswell.web.text import magnitude
 __all__ = ["Axis", "Bar", "Tick", "interval_axis", "nice_step", "polyline"]
 
 _CUT_RATIO: Final = 4.0  # an interval this many times wider than the middle one is cut: it would flatten all others
+_DRAWN_MAX: Final = 1e100  # no rate is larger; the axis's own arithmetic stays far from overflow
 _MARGIN: Final = 0.06  # of the width, on either side
 
 
@@ -73,7 +74,7 @@ class Axis(NamedTuple):
 def interval_axis(intervals: Sequence[tuple[float | None, float | None]], *, ticks_max: int = 7) -> Axis | None:
     """Return an axis for ``intervals`` with about ``ticks_max`` ticks, or None where there is nothing to draw."""
     known = [(low, high) for low, high in intervals if low is not None and high is not None]
-    known = [(low, high) for low, high in known if isfinite(low) and isfinite(high)]
+    known = [(low, high) for low, high in known if max(abs(low), abs(high)) < _DRAWN_MAX]
     if not known:
         return None
     reach = [max(abs(low), abs(high)) for low, high in known]
@@ -83,7 +84,7 @@ def interval_axis(intervals: Sequence[tuple[float | None, float | None]], *, tic
         bound = _CUT_RATIO * middle
     low = max(min(0.0, *(low for low, _ in known)), -bound)
     high = min(max(0.0, *(high for _, high in known)), bound)
-    if high == low:
+    if high - low < 1 / _DRAWN_MAX:
         low, high = -1.0, 1.0
     margin = _MARGIN * (high - low)
     low, high = low - margin, high + margin
