@@ -198,6 +198,10 @@ def test_a_value_that_its_event_does_not_carry_is_refused_and_the_event_named_as
         ({"variants": {"a\n": 1, "b": 1}}, "variants.a\n"),
         ({"start": "soon"}, "start"),
         ({"start": "2026-02-30"}, "start"),
+        ({"start": "2026-01-05T09:30:00"}, "start"),
+        ({"start": "20260105"}, "start"),
+        ({"start": "0000-01-05"}, "start"),
+        ({"start": "2026-01-05\n"}, "start"),
         ({"start": "2026-01-05", "end": "2026-01-05"}, "end"),
         ({"start": "2026-01-05", "end": "2026-01-05T01:00:00+02:00"}, "end"),
         ({"start": None, "end": "2026-01-05"}, "end"),
@@ -218,6 +222,11 @@ def test_variants_may_be_named_as_people_name_them() -> None:
     named = ExperimentDef(variants={"Mens E-Mail": 1, "No E-Mail": 0, "größer": 2})
 
     assert problems(definitions(experiments={"x": named})) == []
+
+
+@pytest.mark.parametrize("start", ["2026-01-05", "2026-01-05T09:30Z", "2026-01-05 09:30:00.25+05:30", "0001-01-01"])
+def test_a_start_is_a_date_or_a_time_with_its_offset(start: str) -> None:
+    assert problems(definitions(experiments={"x": experiment({}, start=start)})) == []
 
 
 def test_a_draft_needs_no_start() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
@@ -38,12 +39,15 @@ from groundswell.model.definitions import (
 from groundswell.model.event import ENVELOPE
 from groundswell.model.names import check_name
 
-__all__ = ["Path", "Problem", "check", "did_you_mean", "needed_by", "started_us"]
+__all__ = ["MOMENT_PATTERN", "Path", "Problem", "check", "did_you_mean", "needed_by", "started_us"]
 
 Path = tuple[str, ...]  # such as ("metrics", "buyers", "event")
 
 NUMERIC: Final = ("int", "float")
 _UNPRINTABLE: Final = ("Cc", "Cs")  # Unicode's control characters and surrogates
+MOMENT_PATTERN: Final = (  # a date, or a time with its offset; a time without one means something else on each machine
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2}))?$"
+)
 _NEW_EXPERIMENT: Final = "end it and start a new experiment under another name"
 
 
@@ -332,15 +336,21 @@ def _check_run(path: Path, experiment: ExperimentDef) -> Iterator[Problem]:
         if text is None:
             continue
         try:
-            moments[field] = parse_us(field, text)
-        except (InvalidInput, OverflowError):
-            rule = "must be a date or an RFC 3339 time"
+            moments[field] = _moment_us(field, text)
+        except InvalidInput:
+            rule = "must be a date, or an RFC 3339 time with its offset"
             yield Problem((*path, field), text, rule, "write 2026-01-05 or 2026-01-05T09:30:00Z")
     if experiment.end is not None and experiment.start is None:
         yield Problem((*path, "end"), experiment.end, "must not be given without a start", "add start")
     if len(moments) == 2 and moments["start"] >= moments["end"]:
         rule = f"must be later than start ({experiment.start})"
         yield Problem((*path, "end"), experiment.end, rule, causes=((*path, "start"),))
+
+
+def _moment_us(field: str, text: str) -> int:
+    if not re.fullmatch(MOMENT_PATTERN, text):
+        raise InvalidInput(field, text, "must be a date, or an RFC 3339 time with its offset")
+    return parse_us(field, text)
 
 
 def _check_started(path: Path, after: ExperimentDef, before: ExperimentDef | None, now_us: int) -> Iterator[Problem]:
@@ -360,7 +370,7 @@ def _check_started(path: Path, after: ExperimentDef, before: ExperimentDef | Non
             yield Problem((*path, field), new, f"must stay {shown}, for {since}: {why}", _NEW_EXPERIMENT, (path,))
     try:
         gone = started_us(after, now_us) is None
-    except (InvalidInput, OverflowError):
+    except InvalidInput:
         return  # said already, by the check of the run
     if gone:
         rule = f"must stay in the past, for {since}: people have been told their variant"

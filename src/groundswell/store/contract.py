@@ -1,4 +1,4 @@
-"""What the control store hands out, and the small view of it that a busy process needs.
+"""What the control store hands out.
 
 Invariants
     a version of the definitions never changes once it is written; any past version can be asked for
@@ -10,14 +10,13 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
-from groundswell.model.definitions import Definition, Definitions, Kind
+from groundswell.model.definitions import Definition, Kind
 
 __all__ = [
     "Applied",
     "AuditEntry",
-    "Control",
     "FieldChange",
     "ImportRecord",
     "KeyInfo",
@@ -119,19 +118,3 @@ class Scorecard(NamedTuple):
     info: ScorecardInfo
     body: bytes
     moments: bytes
-
-
-class Control(Protocol):
-    """What a collector or a page asks, thousands of times a second. Never blocks on the database once it has begun."""
-
-    def definitions(self) -> Definitions:
-        """Return the definitions, at most ``limits.definitions_poll_s`` old while the database answers."""
-        ...
-
-    def resolve_key(self, key: str) -> str:
-        """Return the source that ``key`` writes to.
-
-        Raises:
-            Unauthorized: the key is unknown, or was revoked (the message says which).
-        """
-        ...

@@ -13,13 +13,13 @@ import msgspec
 from msgspec import inspect
 
 from groundswell import limits
+from groundswell.model.check import MOMENT_PATTERN
 from groundswell.model.definitions import KINDS, SECTIONS, Operand, PropertyDef
 from groundswell.model.names import NAME_PATTERN
 
 __all__ = ["definitions_schema", "field_descriptions", "schema_text"]
 
 _DURATION: Final = "^[0-9]*[1-9][0-9]*[smhdw]$"
-_MOMENT: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}.*)?$"
 
 _SECTIONS: Final[Mapping[str, str]] = {
     "properties": "Typed values that events carry. One name has one type in the whole product, for ever.",
@@ -70,9 +70,9 @@ _ABOUT: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
         "unit": {"description": "Who is assigned and counted. Fixed once started."},
         "start": {
             "description": "When it starts: a date (midnight UTC) or an RFC 3339 time. A draft has none.",
-            "pattern": _MOMENT,
+            "pattern": MOMENT_PATTERN,
         },
-        "end": {"description": "When it ends: a date (midnight UTC) or an RFC 3339 time.", "pattern": _MOMENT},
+        "end": {"description": "When it ends: a date (midnight UTC) or an RFC 3339 time.", "pattern": MOMENT_PATTERN},
         "metrics": {"description": "Metrics that judge it.", "uniqueItems": True},
         "salt": {
             "description": "What assignment is salted with; the experiment's own name if left out.",
