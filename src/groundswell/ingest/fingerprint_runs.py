@@ -21,6 +21,7 @@ import mmap
 import os
 import re
 import struct
+import tempfile
 import zlib
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -152,7 +153,6 @@ class RunWriter:
     def __init__(self, folder: Path, stretch: Stretch, capacity: int, files: Files) -> None:
         self.stretch = stretch
         self.path = folder / run_name(stretch.partition, stretch.start, stretch.stop)
-        self._fresh = self.path.with_name(self.path.name + ".new")
         self._files = files
         self._capacity = capacity
         self._sizes = _Sizes.of(capacity)
@@ -161,8 +161,9 @@ class RunWriter:
         self._checksums = [0, 0, 0]
         self.filter_words: UInt64s = np.zeros(self._sizes.blocks * BLOCK_WORDS, np.uint64)
         self.counts: npt.NDArray[np.int64] = np.zeros(self._sizes.buckets, np.int64)
-        with mapped(self._fresh):
-            self._handle = os.open(self._fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        with mapped(self.path):  # a name of its own, for a worker that lost its partition may still be writing
+            self._handle, fresh = tempfile.mkstemp(prefix=f"{self.path.name}.", suffix=".new", dir=folder)
+        self._fresh = Path(fresh)
 
     def write(self, entries: Entries) -> None:
         """Append sorted ``entries``, whose filter bits and bucket counts are set already."""
@@ -207,6 +208,10 @@ class RunWriter:
             os.close(self._handle)
             self._handle = -1
         self._fresh.unlink(missing_ok=True)
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", -1) >= 0:  # a merge that nobody drives any more; its file goes at the next open
+            os.close(self._handle)
 
     def _pwrite(self, data: memoryview, at: int) -> None:
         while data:

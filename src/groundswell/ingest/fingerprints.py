@@ -347,7 +347,7 @@ class PartitionFingerprints:
 def open_chain(folder: Path, partition: int, committed: int, begins: int) -> list[Run]:
     """Return the runs that join without a gap and end at or below ``committed``, oldest first; remove all others."""
     names = {path: name for path in folder.glob(f"{partition:04d}-*.run") if (name := RunName.of(path))}
-    useless = [*folder.glob(f"{partition:04d}-*.run.new"), *(p for p, name in names.items() if name.stop > committed)]
+    useless = [*folder.glob(f"{partition:04d}-*.new"), *(p for p, name in names.items() if name.stop > committed)]
     ordered = sorted(names.keys() - set(useless), key=lambda path: (names[path].start, -names[path].stop))
     chain: list[Run] = []
     at: int | None = None  # where the chain ends so far

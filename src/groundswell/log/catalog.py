@@ -98,7 +98,7 @@ class Catalog:
         Raises:
             RetentionGap: ``start`` was dropped.
         """
-        places = [place for place in self.refresh() if _holds(place, stream[0])]
+        places = self._unbroken(stream[0])
         begin = places[0].first[stream]
         if start < begin:
             raise RetentionGap(f"{stream[0]}/{stream[1]} begins at offset {begin}; offset {start} was dropped")
@@ -106,7 +106,7 @@ class Catalog:
 
     def begins(self, topic: str) -> dict[int, int]:
         """Return the first offset kept, by partition."""
-        first = next(place for place in self.refresh() if _holds(place, topic)).first
+        first = self._unbroken(topic)[0].first
         return {partition: first[(name, partition)] for name, partition in self.streams if name == topic}
 
     def last_heads(self) -> dict[Stream, Head]:
@@ -171,6 +171,20 @@ class Catalog:
         for path in paths:
             self.forget(path)
 
+    def _unbroken(self, topic: str) -> list[Place]:
+        """Return the newest segments that hold all of ``topic`` from some offset on, oldest first."""
+        numbers = {stream: number for stream, number in self.numbers.items() if stream[0] == topic}
+        found: list[Place] = []
+        for place in reversed(self.refresh()):
+            if place.sealed is not None and topic not in place.sealed.kept:
+                break
+            if found and place.sealed is not None:
+                sealed, first = place.sealed, found[-1].first
+                if any(sealed.head(number).next != first[stream] for stream, number in numbers.items()):
+                    break  # a segment between the two is gone
+            found.append(place)
+        return found[::-1]
+
     def _tally_of(self, place: Place) -> StreamTally:
         if place.sealed is not None:
             return place.sealed.stream_tally(self.streams)
@@ -217,7 +231,3 @@ class Catalog:
         if newest > places[-1].number:
             lost = segment_path(self.folder, places[-1].number + 1)
             raise Corrupt(f"{lost} is missing before segment {newest}; restore it from a backup")
-
-
-def _holds(place: Place, topic: str) -> bool:
-    return place.sealed is None or topic in place.sealed.kept

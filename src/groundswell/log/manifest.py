@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from groundswell.errors import Corrupt
+from groundswell.log import steps
 from groundswell.log.contract import Origin, SegmentSummary
 from groundswell.log.driver import APPLICATION_ID, mapped, open_reader, open_writer
 from groundswell.log.files import Files
@@ -83,6 +84,7 @@ def create(path: Path, layout: Mapping[str, int], created_us: int, files: Files,
         try:
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version={FORMAT}")
+            connection.execute("PRAGMA synchronous=OFF")  # synced as a whole below, before it has its name
             connection.execute("CREATE TABLE log (layout BLOB NOT NULL, created_at_us INTEGER NOT NULL)")
             connection.execute(
                 "CREATE TABLE segments (number INTEGER PRIMARY KEY, dropped INTEGER NOT NULL, sealed BLOB NOT NULL)"
@@ -95,12 +97,12 @@ def create(path: Path, layout: Mapping[str, int], created_us: int, files: Files,
             connection.execute("INSERT INTO log VALUES (?, ?)", (msgspec.json.encode(layout), created_us))
         finally:
             connection.close()
-        faults.reach("manifest.written")
+        faults.reach(steps.MANIFEST_WRITTEN)
         files.sync_file(fresh)
         fresh.replace(path)
-        faults.reach("manifest.named")
+        faults.reach(steps.MANIFEST_NAMED)
         files.sync_folder(path.parent)
-        faults.reach("manifest.created")
+        faults.reach(steps.MANIFEST_CREATED)
 
 
 class Manifest:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from groundswell.errors import Corrupt
-from groundswell.log import segment
+from groundswell.log import segment, steps
 from groundswell.log.catalog import Catalog, Place, segment_path, thinned_path
 from groundswell.log.driver import mapped, open_writer
 from groundswell.log.files import Files
@@ -66,12 +66,12 @@ class Keeper:
                 continue
             if not self._checkpoint(place.path):
                 break  # summaries are chained, so later ones wait too
-            self._faults.reach("seal.checkpointed")
+            self._faults.reach(steps.SEAL_CHECKPOINTED)
             last = self._manifest.state().last
             with self._catalog.reader(place) as connection:
                 summary = self._summarise(place, connection, last.digest if last else "")
             self._manifest.put(summary)
-            self._faults.reach("seal.sealed")
+            self._faults.reach(steps.SEALED)
             self._catalog.forget(place.path)
             sealed += 1
         return sealed
@@ -171,21 +171,23 @@ class Keeper:
             for stream, number in self._catalog.numbers.items()
             if sealed.head(number).next > sealed.head(number).first
         }
-        kept = [topic for topic in sealed.kept if topic not in going and topic in holding]
-        if kept == [topic for topic in sealed.kept if topic in holding] and kept:
+        if holding.isdisjoint(going) and not holding.isdisjoint(sealed.kept):
             return 0  # only topics without a record would go
+        kept = [topic for topic in sealed.kept if topic not in going]
+        if holding.isdisjoint(kept):
+            kept = []
         whole, thinned = segment_path(self._folder, sealed.number), thinned_path(self._folder, sealed.number)
         source = whole if sealed.whole(self._layout) else thinned
         if kept:
             numbers = {number: stream for stream, number in self._catalog.numbers.items() if stream[0] in kept}
             segment.copy_streams(source, thinned, list(numbers), self._files)
-            self._faults.reach("drop.copied")
+            self._faults.reach(steps.DROP_COPIED)
         self._manifest.put(_keeping(sealed, kept))
-        self._faults.reach("drop.decided")
+        self._faults.reach(steps.DROP_DECIDED)
         for path in (whole, thinned):
             if not kept or path != thinned:
                 self._remove(path)
-        self._faults.reach("drop.removed")
+        self._faults.reach(steps.DROP_REMOVED)
         return not kept
 
     def _remove(self, path: Path) -> None:

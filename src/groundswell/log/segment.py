@@ -24,6 +24,7 @@ import msgspec
 
 from groundswell import limits
 from groundswell.errors import Corrupt
+from groundswell.log import steps
 from groundswell.log.contract import Entry, Origin, Record
 from groundswell.log.driver import APPLICATION_ID, mapped, open_reader, open_writer
 from groundswell.log.files import Files
@@ -67,6 +68,7 @@ def create(
             connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version={FORMAT}")
+            connection.execute("PRAGMA synchronous=OFF")  # synced as a whole below, before it has its name
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("CREATE TABLE segment (number INTEGER NOT NULL, created_at_us INTEGER NOT NULL)")
@@ -88,13 +90,13 @@ def create(
             connection.execute("COMMIT")
         finally:
             connection.close()
-        faults.reach("segment.written")
+        faults.reach(steps.SEGMENT_WRITTEN)
         files.sync_file(fresh)
-        faults.reach("segment.synced")
+        faults.reach(steps.SEGMENT_SYNCED)
         fresh.replace(path)
-        faults.reach("segment.named")
+        faults.reach(steps.SEGMENT_NAMED)
         files.sync_folder(path.parent)
-        faults.reach("segment.created")
+        faults.reach(steps.SEGMENT_CREATED)
 
 
 class Writer:
@@ -155,10 +157,10 @@ class Writer:
                 "INSERT INTO tallies VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events",
                 [(*key, events) for key, events in tally.items()],
             )
-            faults.reach("log.inserted")
+            faults.reach(steps.INSERTED)
             self._connection.execute("COMMIT")
             self._next = list(fresh.values())
-            faults.reach("log.committed")
+            faults.reach(steps.COMMITTED)
         return positions
 
     def checkpoint_if_due(self, faults: Faults) -> None:
@@ -167,7 +169,7 @@ class Writer:
             with mapped(self.path):
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
             self._wal_bytes = 0
-            faults.reach("log.checkpointed")
+            faults.reach(steps.CHECKPOINTED)
 
     def close(self) -> None:
         with mapped(self.path):
@@ -281,6 +283,7 @@ def copy_streams(source: Path, target: Path, numbers: Sequence[int], files: File
             connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version={FORMAT}")
+            connection.execute("PRAGMA synchronous=OFF")  # synced as a whole below, before it has its name
             connection.execute("PRAGMA journal_mode=OFF")  # nothing to roll back: the file has no name yet
             connection.execute("ATTACH ? AS source", (f"file:{quote(str(source.absolute()))}?mode=ro&immutable=1",))
             connection.execute("BEGIN")

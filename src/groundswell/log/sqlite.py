@@ -6,9 +6,7 @@ Invariants
     every step of append, roll, seal and drop leaves files that open as a log which keeps the contract
     checkpoints run under the appender's lock, so that two of them never meet
 
-Steps told to ``faults``: log.append, log.inserted, log.committed, log.appended, log.checkpointed, log.rolled,
-segment.{written, synced, named, created}, manifest.{written, named, created}, seal.{checkpointed, sealed},
-drop.{copied, decided, removed}. ``docs/internals/log-format.md`` describes the files.
+Steps told to ``faults`` are in ``steps``; ``docs/internals/log-format.md`` describes the files.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from typing import Final
 
 from groundswell import limits
 from groundswell.errors import Corrupt, GroundswellError, InvalidInput, NotFound, Unavailable
-from groundswell.log import manifest, segment
+from groundswell.log import manifest, segment, steps
 from groundswell.log.catalog import Catalog, segment_path
 from groundswell.log.contract import Entry, Origin, Record, SegmentSummary
 from groundswell.log.driver import mapped
@@ -239,7 +237,7 @@ class SqliteEventLog:
         try:
             self._check_writable()
             with self._locked():
-                self._faults.reach("log.append")
+                self._faults.reach(steps.APPEND)
                 writer = self._current_writer()
                 if self._full(writer):
                     writer = self._roll(writer)
@@ -247,7 +245,7 @@ class SqliteEventLog:
                 positions = writer.append(entries, self._clock.now_us(), self._faults)
                 with contextlib.suppress(Unavailable):  # what is committed stays so; the next append tries again
                     writer.checkpoint_if_due(self._faults)
-            self._faults.reach("log.appended")
+            self._faults.reach(steps.APPENDED)
         except BaseException as error:
             with contextlib.suppress(Unavailable):
                 self._drop_writer()  # rolls back what is open; the next append starts from the files
@@ -285,7 +283,7 @@ class SqliteEventLog:
         number = writer.number + 1
         path = segment_path(self.folder, number)
         segment.create(path, number, firsts, created_us=self._clock.now_us(), files=self._files, faults=self._faults)
-        self._faults.reach("log.rolled")
+        self._faults.reach(steps.ROLLED)
         return self._current_writer()
 
     def _drop_writer(self) -> None:

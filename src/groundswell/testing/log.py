@@ -1,7 +1,9 @@
-"""Logs for tests and simulation: one in memory that keeps the contract.
+"""Logs for tests and simulation: one in memory that keeps the contract, and one that does what networks do to it.
 
 Invariants
     ``MemoryEventLog`` keeps every promise of :class:`~groundswell.log.contract.EventLog` but durability
+    ``FaultyEventLog`` never loses what it acknowledged and never changes a record; it is late, forgetful and repetitive
+    the same seed and the same calls give the same faults
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from random import Random
 
 from groundswell import limits
 from groundswell.errors import Corrupt, RetentionGap, Unavailable
-from groundswell.log.contract import Entry, Origin, Record, SegmentSummary
+from groundswell.log import steps
+from groundswell.log.contract import Entry, EventLog, Origin, Record, SegmentSummary
 from groundswell.log.rules import (
     ORIGINS,
     SegmentRules,
@@ -30,7 +34,7 @@ from groundswell.model.clock import US_PER_S, Clock
 from groundswell.model.faults import Faults, NoFaults
 from groundswell.testing.clock import ManualClock
 
-__all__ = ["MemoryEventLog"]
+__all__ = ["FaultyEventLog", "LogFaults", "MemoryEventLog"]
 
 Stream = tuple[str, int]
 
@@ -51,7 +55,7 @@ class _Segment:
 
 
 class MemoryEventLog:
-    """The contract, in memory. Steps: ``log.append`` before an append takes effect, ``log.appended`` after."""
+    """The contract, in memory. Steps told to ``faults`` are those of an append."""
 
     def __init__(
         self,
@@ -80,11 +84,13 @@ class MemoryEventLog:
         check_entries(self._layout, entries)
         with self._lock:
             self._check_open()
-            self._faults.reach("log.append")
+            if not entries:
+                return []
+            self._faults.reach(steps.APPEND)
             positions: list[tuple[int, int]] = []
             segment = self._segments[-1]
             now_us = self._clock.now_us()
-            if segment.bytes and self._full(segment, now_us):
+            if any(segment.records.values()) and self._full(segment, now_us):
                 segment = self._roll()
             for entry in entries:
                 stream = (entry.topic, entry.partition)
@@ -97,8 +103,9 @@ class MemoryEventLog:
                 for source, events in entry.counts.items():
                     self._tally[entry.topic][(source, entry.origin)] += events
                 positions.append((entry.partition, offset))
-            self._faults.reach("log.appended")
-            return positions
+            self._faults.reach(steps.COMMITTED)
+        self._faults.reach(steps.APPENDED)
+        return positions
 
     def read(self, topic: str, partition: int, start: int, *, bytes_max: int, stop: int | None = None) -> list[Record]:
         check_partition(self._layout, topic, partition)
@@ -143,7 +150,7 @@ class MemoryEventLog:
         totals: Counter[str] = Counter()
         with self._lock:
             for index, begin in self.begins(topic).items():
-                start = max(committed.get(index, 0), begin)
+                start = min(max(committed.get(index, 0), begin), self._ends[(topic, index)])
                 for record in self.read(topic, index, start, bytes_max=limits.integer_max):
                     totals.update(record.counts)
         return dict(totals)
@@ -231,3 +238,123 @@ class MemoryEventLog:
 def _checksum(record: Record) -> int:
     place = (record.partition, record.offset, record.appended_at_us, ORIGINS.index(record.origin))
     return record_checksum(place, record.topic, encode_counts(record.counts), record.payload)
+
+
+@dataclass(frozen=True, slots=True)
+class LogFaults:
+    """How often each fault strikes, from 0 to 1 a call.
+
+    ``refused``    the append raises; nothing is appended
+    ``ack_lost``   the append raises; everything is appended
+    ``late``       the append raises; it takes effect before some later call, or never if ``crash`` comes first
+    ``redelivered`` a read begins up to ``redelivered_max`` records too early
+    ``hidden``     a partition shows nothing new for this call, while others do: order between partitions is lost
+    """
+
+    refused: float = 0.05
+    ack_lost: float = 0.05
+    late: float = 0.05
+    redelivered: float = 0.2
+    redelivered_max: int = 5
+    hidden: float = 0.2
+
+
+class FaultyEventLog:
+    """A log whose faults a careful producer and consumer survive.
+
+    A producer that appends again after :class:`Unavailable` appends at least once; a consumer that drops offsets below
+    the one it asked for reads each record once and in order.
+
+    >>> from random import Random
+    >>> log = FaultyEventLog(MemoryEventLog(), Random(1), LogFaults(refused=0.0, ack_lost=1.0, late=0.0))
+    >>> log.append([Entry("events", 0, b"hello", {"web": 1})])
+    Traceback (most recent call last):
+    groundswell.errors.Unavailable: the answer to the append was lost; retry
+    >>> log.settle()
+    >>> log.ends("events")[0]
+    1
+    """
+
+    def __init__(self, inner: EventLog, rng: Random, faults: LogFaults | None = None) -> None:
+        self.inner = inner
+        self.faults = faults or LogFaults()
+        self._rng = rng
+        self._late: list[Sequence[Entry]] = []
+        self._shown: dict[Stream, int] = {}
+        self._lock = threading.RLock()
+
+    def partitions(self, topic: str) -> int:
+        return self.inner.partitions(topic)
+
+    def append(self, entries: Sequence[Entry]) -> list[tuple[int, int]]:
+        with self._lock:
+            self._land_some()
+            chance = self._rng.random()
+            if chance < self.faults.refused:
+                raise Unavailable("the append was refused; retry")
+            chance -= self.faults.refused
+            if chance < self.faults.late:
+                self._late.append(list(entries))
+                raise Unavailable("the append timed out; retry")
+            positions = self.inner.append(entries)
+            if chance - self.faults.late < self.faults.ack_lost:
+                raise Unavailable("the answer to the append was lost; retry")
+            return positions
+
+    def read(self, topic: str, partition: int, start: int, *, bytes_max: int, stop: int | None = None) -> list[Record]:
+        with self._lock:
+            self._land_some()
+            shown = self.ends(topic)[partition]
+            stop = shown if stop is None else min(stop, shown)
+            if start >= stop:
+                return self.inner.read(topic, partition, start, bytes_max=bytes_max, stop=stop)
+            begin = start
+            if self._rng.random() < self.faults.redelivered:
+                early = self._rng.randint(1, self.faults.redelivered_max)
+                begin = max(start - early, self.inner.begins(topic)[partition])
+            again = self.inner.read(topic, partition, begin, bytes_max=limits.integer_max, stop=start)
+            return [*again, *self.inner.read(topic, partition, start, bytes_max=bytes_max, stop=stop)]
+
+    def begins(self, topic: str) -> dict[int, int]:
+        return self.inner.begins(topic)
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """Return what is shown of each partition; it lags behind and never goes back."""
+        with self._lock:
+            for partition, end in self.inner.ends(topic).items():
+                stream = (topic, partition)
+                if stream not in self._shown or self._rng.random() >= self.faults.hidden:
+                    self._shown[stream] = end
+            return {partition: self._shown[(topic, partition)] for partition in self.inner.ends(topic)}
+
+    def tally(self, topic: str) -> dict[tuple[str, Origin], int]:
+        return self.inner.tally(topic)
+
+    def pending(self, topic: str, committed: Mapping[int, int]) -> dict[str, int]:
+        return self.inner.pending(topic, committed)
+
+    def segments(self) -> list[SegmentSummary]:
+        return self.inner.segments()
+
+    def maintain(self, keep: Mapping[str, Mapping[int, int]]) -> int:
+        return self.inner.maintain(keep)
+
+    def close(self) -> None:
+        self.inner.close()
+
+    def crash(self) -> None:
+        """Forget appends that have not taken effect, as a broker does that loses power."""
+        with self._lock:
+            self._late.clear()
+
+    def settle(self) -> None:
+        """Let every late append take effect and show everything; from here on there are no faults."""
+        with self._lock:
+            self.faults = LogFaults(refused=0.0, ack_lost=0.0, late=0.0, redelivered=0.0, hidden=0.0)
+            while self._late:
+                self.inner.append(self._late.pop(0))
+            self._shown.clear()
+
+    def _land_some(self) -> None:
+        while self._late and self._rng.random() < 0.5:
+            self.inner.append(self._late.pop(self._rng.randrange(len(self._late))))
