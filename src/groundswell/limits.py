@@ -98,7 +98,7 @@ store_busy_s: Final = 5.0  # how long a write waits for another process's transa
 
 # --- flags and pages -------------------------------------------------------------------------------------------
 flag_body_bytes_max: Final = 64 * 1024  # an evaluation context: a person's attributes, not documents
-flag_requests_per_s_max: Final = 2_000  # of one key in one process: a core answers several times this
+flag_requests_per_s_max: Final = 10_000  # of one key in one process: half of what a core answers
 flag_burst_s: Final = 2.0  # how much of that rate may come at once, after a pause
 cors_max_age_s: Final = 7200  # how long a browser remembers a preflight; browsers cap it there
 page_rows: Final = 50  # dead letters of one page: more is not read

@@ -28,7 +28,7 @@ from groundswell.wire.schema import all_events, all_properties
 __all__ = ["Emitter"]
 
 Read = Callable[[Sequence[Any], int], Any]
-_NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _BOOLS: Final = {"1": True, "true": True, "0": False, "false": False}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_UNITS_US: Final = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}

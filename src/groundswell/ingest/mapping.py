@@ -24,8 +24,9 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from groundswell import limits
-from groundswell.errors import InvalidDefinition
+from groundswell.errors import InvalidDefinition, InvalidInput
 from groundswell.model.event import CLIENT_STRINGS
+from groundswell.model.names import check_name
 from groundswell.store.document import MappingNode, Node, SequenceNode, read_documents
 
 __all__ = ["Condition", "EventMapping", "FileFormat", "FileMapping", "MappedValue", "load_mapping", "parse_mapping"]
@@ -93,7 +94,7 @@ class FileMapping(msgspec.Struct, frozen=True, kw_only=True):
 
     def digest(self) -> str:
         """Return 32 hex digits of what it means."""
-        meaning = msgspec.json.encode(_without_lines(msgspec.to_builtins(self)), order="sorted")
+        meaning = msgspec.json.encode(_meaning(self), order="sorted")
         return hashlib.blake2b(meaning, digest_size=16, person=b"gw mapping 1").hexdigest()
 
     def columns(self) -> Iterator[tuple[str, int]]:
@@ -151,7 +152,7 @@ class _Parser:
     def parse(self, text: str, parameters: dict[str, str]) -> FileMapping:
         root = self._compose(text)
         top = self._mapping(root, "mapping", {"source", "format", "parameters", "missing", "envelope", "events"})
-        source = self._text(self._need(top, "source", root), "source")
+        source = self._source(self._need(top, "source", root))
         declared = self._texts(top["parameters"], "parameters") if "parameters" in top else ()
         for name in declared:
             if name == ROW or name not in parameters:
@@ -170,6 +171,12 @@ class _Parser:
             missing=missing,
             file=self._file,
         )
+
+    def _source(self, node: _Node) -> str:
+        try:
+            return check_name("source", self._text(node, "source"))
+        except InvalidInput as error:
+            raise self._bad(error.name, error.value, error.rule, node.line, error.next_step) from None
 
     def _events(self, node: _Node, shared: dict[str, MappedValue]) -> tuple[EventMapping, ...] | None:
         if node.value == "as_is":
@@ -347,9 +354,13 @@ def _template_fields(template: str) -> Iterator[str]:
         yield name
 
 
-def _without_lines(value: Any) -> Any:
+def _meaning(value: Any) -> Any:
+    """Return what was set, as plain data, but for lines: a field that is added later changes no digest."""
+    if isinstance(value, msgspec.Struct):
+        fields = {name: getattr(value, name) for name in value.__struct_fields__ if name not in {"line", "file"}}
+        return {name: _meaning(item) for name, item in fields.items() if item not in (None, (), {})}
     if isinstance(value, dict):
-        return {key: _without_lines(item) for key, item in value.items() if key not in {"line", "file"}}
-    if isinstance(value, list):
-        return [_without_lines(item) for item in value]
+        return {key: _meaning(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_meaning(item) for item in value]
     return value

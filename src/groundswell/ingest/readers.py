@@ -81,10 +81,8 @@ def open_file(path: Path) -> Generator[IO[bytes]]:
                 with gzip.GzipFile(fileobj=raw) as unpacked:
                     yield unpacked  # pyright: ignore[reportReturnType]
             elif path.suffix == ".zst":
-                import zstandard
-
-                with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as unpacked:
-                    yield io.BufferedReader(unpacked, _READ_BYTES)  # pyright: ignore[reportArgumentType]
+                with _zstd(path, raw) as unpacked:
+                    yield unpacked
             else:
                 yield raw
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -93,6 +91,20 @@ def open_file(path: Path) -> Generator[IO[bytes]]:
         ) from None
     except OSError as error:
         raise InvalidInput("file", str(path), f"must be readable ({error.strerror or error})") from None
+
+
+@contextmanager
+def _zstd(path: Path, raw: IO[bytes]) -> Generator[IO[bytes]]:
+    """Unpack with Arrow, which notices a stream that was cut."""
+    import pyarrow as pa
+
+    try:
+        with pa.CompressedInputStream(raw, "zstd") as unpacked:
+            yield unpacked  # pyright: ignore[reportReturnType]
+    except OSError as error:
+        raise InvalidInput(
+            "file", str(path), f"must be whole zstd data ({error})", next_step="fetch it again"
+        ) from None
 
 
 def file_digest(path: Path) -> str:
