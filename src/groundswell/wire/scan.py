@@ -16,7 +16,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from groundswell.wire.grammar import skip_space
-from groundswell.wire.scan_event import AT, BODY, BROKEN, EVENTS, EVENTS_AT, NOW_US, PHASE, ROOM, ROWS, take
+from groundswell.wire.scan_event import AT, BODY, BROKEN, EVENTS, EVENTS_AT, FLOATS, NOW_US, PHASE, ROOM, ROWS, take
 
 __all__ = ["ARRAY", "LINES", "ONE", "copy_texts", "element_end", "scan_bodies", "text_ends"]
 
@@ -137,6 +137,7 @@ def _scan_lines(
             work[AT] = at
             return False
         end = np.int64(-1)
+        floats = work[FLOATS]
         if data[at] == 123:
             end = take(data, at, stop, not one, slots, text, values, sizes, side, work)
         plain = end >= 0
@@ -147,6 +148,7 @@ def _scan_lines(
             _note(at, end, plain, work)
             at = end
         else:
+            work[FLOATS] = floats  # what was noted of an event that is none must not reach the next in its row
             end = stop
             if not one:
                 end = at

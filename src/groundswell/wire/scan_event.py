@@ -65,7 +65,7 @@ SEEN_AT: Final = 8  # section: of envelope keys and properties, the last event t
 REQUIRED_AT: Final = 9  # section: of each type where its required properties start, one more, then those
 ALLOWED_AT: Final = 10  # section: type x property, 1 where it may carry it
 EXTRAS_AT: Final = 11  # section: (top, key from, key to, value from, value to) of undeclared keys of one event
-GIVEN_AT: Final = 12  # section: properties of one event
+GIVEN_AT: Final = 12  # section: (property, key from, key to, value from, value to) of declared keys of one event
 FLOATS_AT: Final = 13  # section: (row, column, from, to) of numbers that need exact rounding
 EVENTS_AT: Final = 14  # section: (body, row or -1, from, to) of each event
 BODY: Final = 15
@@ -213,10 +213,6 @@ def _is_null(data: Any, at: Any, stop: Any) -> Any:
 def _property(data: Any, at: Any, stop: Any, values: Any, sizes: Any, side: Any, work: Any, number: Any) -> Any:
     """Put a declared property's value into its column; return the position after it."""
     none = np.int64(-1)
-    if work[GIVEN] == GIVEN_MAX:
-        return none
-    work[work[GIVEN_AT] + work[GIVEN]] = number
-    work[GIVEN] += 1
     if _is_null(data, at, stop):
         return at + 4
     column = work[work[COLUMN_AT] + number]
@@ -248,17 +244,23 @@ def _property(data: Any, at: Any, stop: Any, values: Any, sizes: Any, side: Any,
 
 
 @numba.njit(nogil=True)
+def _noted(
+    work: Any, count: Any, section: Any, most: Any, what: Any, key_from: Any, key_to: Any, start: Any, end: Any
+) -> Any:
+    """Note a key and its value in a section; return False where that is full."""
+    if work[count] == most:
+        return False
+    note = work[section] + 5 * work[count]
+    work[note], work[note + 1], work[note + 2], work[note + 3], work[note + 4] = what, key_from, key_to, start, end
+    work[count] += 1
+    return True
+
+
+@numba.njit(nogil=True)
 def _undeclared(data: Any, at: Any, stop: Any, line: Any, work: Any, top: Any, key_from: Any, key_to: Any) -> Any:
     """Note a key that no definition has, and its value."""
-    if work[EXTRAS] == EXTRAS_MAX:
-        return np.int64(-1)
     end = value_end(data, at, stop, np.int64(2) - top, line)
-    if end >= 0:
-        note = work[EXTRAS_AT] + 5 * work[EXTRAS]
-        work[note], work[note + 1], work[note + 2] = top, key_from, key_to
-        work[note + 3], work[note + 4] = at, end
-        work[EXTRAS] += 1
-    return end
+    return end if _noted(work, EXTRAS, EXTRAS_AT, EXTRAS_MAX, top, key_from, key_to, at, end) else np.int64(-1)
 
 
 @numba.njit(nogil=True)
@@ -314,7 +316,10 @@ def _object(
         elif _seen(work, number + (1 - top) * len(ENVELOPE_KEYS)):
             return none
         elif top == 0:
+            value = at
             at = _property(data, at, stop, values, sizes, side, work, number)
+            if not _noted(work, GIVEN, GIVEN_AT, GIVEN_MAX, number, key, end, value, at):
+                return none
         elif number == PROPERTIES and data[at] == 123:
             at = skip_space(data, at + 1, stop, line)
             if at < stop and data[at] != 125:
@@ -357,8 +362,15 @@ def _holds(data: Any, slots: Any, text: Any, values: Any, sizes: Any, work: Any)
         return False
     allowed = work[ALLOWED_AT] + number * work[PROPERTY_COUNT]
     for place in range(work[GIVEN]):
-        if work[allowed + work[work[GIVEN_AT] + place]] == 0:
-            return False
+        note = work[GIVEN_AT] + 5 * place
+        if work[allowed + work[note]] == 0:  # declared, but not for this type of event
+            column = work[work[COLUMN_AT] + work[note]]
+            if column >= 0:
+                sizes[column * room + row] = -1
+            if not _noted(
+                work, EXTRAS, EXTRAS_AT, EXTRAS_MAX, 0, work[note + 1], work[note + 2], work[note + 3], work[note + 4]
+            ):
+                return False
     required = work[REQUIRED_AT]
     for place in range(work[required + number], work[required + number + 1]):
         column = work[work[COLUMN_AT] + work[required + place]]

@@ -79,7 +79,7 @@ class Scanner:
                 words.REQUIRED_AT: required_from + required,
                 words.ALLOWED_AT: allowed.reshape(-1),
                 words.EXTRAS_AT: [0] * (5 * words.EXTRAS_MAX),
-                words.GIVEN_AT: [0] * words.GIVEN_MAX,
+                words.GIVEN_AT: [0] * (5 * words.GIVEN_MAX),
             }
         )
         self._work[words.COLUMNS_MAX] = self._columns
@@ -106,7 +106,9 @@ class Scanner:
         room = min(self._room_max, len(run.data) // 24 + len(run.places))
         values = np.empty(self._columns * room, np.int64)
         sizes = np.empty(self._columns * room, np.int32)
-        side = np.empty(len(run.data) + 32 * room + 64, np.uint8)
+        side = np.empty(
+            2 * len(run.data) + 32 * room + 64, np.uint8
+        )  # a text may be there twice: unescaped, and in extra
         fixed = len(self._work)
         work = np.empty(fixed + (4 + 3 * _FLOATS_A_ROW) * room, np.int64)
         work[:fixed] = self._work
@@ -115,6 +117,7 @@ class Scanner:
         work[[words.BODY, words.AT, words.PHASE]] = run.state
         lookup = self._lookup
         scan_bodies(run.bytes, run.places, lookup.slots, lookup.text, values, sizes, side, work)
+        assert work[words.SIDE] <= len(side)
         run.state = work[[words.BODY, words.AT, words.PHASE]]
         run.done = 4 * int(run.state[0]) == len(run.places)
         first = int(work[words.FLOATS_AT])
