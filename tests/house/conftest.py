@@ -14,12 +14,13 @@ SOURCE = ROOT / "src" / "groundswell"
 
 @dataclass(frozen=True)
 class Module:
-    """A source file: dotted name, path, tree, and what it imports (name, whether only for types)."""
+    """A source file: dotted name, path, tree, what it imports, and what of that when it runs (not for types alone)."""
 
     name: str
     path: Path
     tree: ast.Module
     imports: tuple[str, ...]
+    imports_running: tuple[str, ...]
 
     @property
     def room(self) -> str:
@@ -27,9 +28,19 @@ class Module:
         return parts[1] if len(parts) > 1 else "groundswell"
 
 
-def _imports(tree: ast.Module, known: set[str]) -> tuple[str, ...]:
+def _for_types(tree: ast.Module) -> set[ast.AST]:
+    guarded: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            guarded.update(inner for statement in node.body for inner in ast.walk(statement))
+    return guarded
+
+
+def _imports(tree: ast.Module, known: set[str], skipped: set[ast.AST]) -> tuple[str, ...]:
     found: list[str] = []
     for node in ast.walk(tree):
+        if node in skipped:
+            continue
         if isinstance(node, ast.Import):
             found.extend(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -53,4 +64,7 @@ def modules() -> list[Module]:
         names[path] = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
     known = set(names.values())
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in files}
-    return [Module(names[path], path, tree, _imports(tree, known)) for path, tree in trees.items()]
+    return [
+        Module(names[path], path, tree, _imports(tree, known, set()), _imports(tree, known, _for_types(tree)))
+        for path, tree in trees.items()
+    ]

@@ -17,6 +17,7 @@ from groundswell.errors import GroundswellError, NotFound, Unauthorized
 from groundswell.experiments.scorecard import Scorecard
 from groundswell.ingest.dead_letters import Letter
 from groundswell.ingest.ledgers import read_ledgers
+from groundswell.ingest.refusals import Refusals
 from groundswell.lake.contract import Snapshot
 from groundswell.log.contract import EVENTS_TOPIC
 from groundswell.model.clock import US_PER_S, parse_us
@@ -52,6 +53,7 @@ class InstalledPorts:
         self._cards: OrderedDict[tuple[str, int, int], Scorecard] = OrderedDict()
         self._lock = threading.Lock()
         self._letters = installation.dead_letters()  # reads on from where it was, one reader at a time
+        self._refusals = Refusals(installation.log)
         self._letters_lock = threading.Lock()
 
     # --- from memory -------------------------------------------------------------------------------------------
@@ -78,11 +80,13 @@ class InstalledPorts:
             )
         current = here.lake.current()
         waiting: dict[str, int] = {}
+        refused: dict[str, int] = {}
         try:
             with self._letters_lock:
                 waiting = self._letters.reasons()
+                refused = self._refusals.reasons()
         except GroundswellError as error:
-            problems.append(f"dead letters cannot be read: {error}")
+            problems.append(f"dead letters and refusals cannot be read: {error}")
         return Overview(
             at_us=here.clock.now_us(),
             definitions_version=self.definitions().version,
@@ -93,6 +97,7 @@ class InstalledPorts:
             if current
             else None,
             dead_letters=waiting,
+            refused=refused,
             throughput=self._throughput(),
             problems=tuple(problems),
         )
