@@ -23,7 +23,6 @@ def test_a_scorecard_is_the_documented_json(run: Run, shop: Path) -> None:
 
     assert [key for key in CARD if key not in card] == []
     assert set(card["srm"]) >= {"p_value", "ok"}
-    asked = [
         "metric",
         "variant",
         "baseline",
