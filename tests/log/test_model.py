@@ -40,6 +40,8 @@ def answers(log: EventLog, committed: dict[int, int]) -> dict[str, Any]:
             records = log.read(topic, partition, begin, bytes_max=100_000)
             assert [record.offset for record in records] == list(range(begin, ends[partition]))
             found[f"{topic}/{partition}"] = records
+            for bytes_max in (0, 30, 60):
+                found[f"{topic}/{partition} {bytes_max}"] = log.read(topic, partition, begin, bytes_max=bytes_max)
             if begin:
                 try:
                     log.read(topic, partition, begin - 1, bytes_max=1)

@@ -16,6 +16,7 @@ import os
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -146,10 +147,11 @@ class SqliteEventLog:
         records: list[Record] = []
         room = bytes_max
         limit = _OFFSET_MAX if stop is None else stop
-        for place in self._catalog.places_from(stream, start):
+        places = self._catalog.places_from(stream, start)
+        for place, following in zip_longest(places, places[1:]):
             with self._catalog.reader(place) as connection:
                 found = segment.read(connection, number, stream, start + len(records), stop=limit, bytes_max=room)
-                if not found and not records and place.sealed is None:
+                if not found and not records and following is None:
                     self._check_not_past_end(
                         segment.heads(connection, self._catalog.streams)[stream].next, stream, start
                     )
@@ -157,7 +159,8 @@ class SqliteEventLog:
             if records and room < 0:
                 break  # a segment's first record is returned whatever its size
             records.extend(found)
-            if room <= 0 or start + len(records) >= limit:
+            ended = following is not None and start + len(records) == following.first[stream]
+            if not ended or room < 0 or start + len(records) >= limit:
                 break
         return records
 
