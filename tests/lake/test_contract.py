@@ -37,6 +37,7 @@ def test_an_empty_lake_has_no_snapshot_and_no_files(lake: Lake) -> None:
     assert lake.snapshots() == []
     assert lake.files() == []
     assert lake.read([], ["event_id", "ts"]).num_rows == 0
+    assert (lake.expire(), lake.remove_orphans()) == (0, 0)
 
 
 def test_a_file_is_invisible_until_a_commit_names_it(lake: Lake, make_table: MakeTable) -> None:

@@ -34,6 +34,7 @@ from pyiceberg.table.update import (
 )
 from pyiceberg.typedef import Identifier
 from sqlalchemy import URL, select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from groundswell.errors import Corrupt, InvalidInput, Unavailable
@@ -48,6 +49,7 @@ TABLE: Final = "events"
 IDENTIFIER: Final = (NAMESPACE, TABLE)
 
 _BUSY_S: Final = 30  # a commit holds SQLite's write lock for milliseconds; longer means a stuck process
+_RACES_MAX: Final = 5
 _LOADS_MAX: Final = 5  # a metadata file may be deleted between reading its name and reading it
 
 
@@ -214,7 +216,18 @@ def open_catalog(where: Path | Mapping[str, str]) -> SwapCatalog:
             "py-io-impl": f"{LocalFiles.__module__}.{LocalFiles.__name__}",
             FOLDER_PROPERTY: f"{warehouse}/{TABLE_FOLDER}",
         }
-        return SwapCatalog(CATALOG, **properties)
+        return _open_or_make(properties)
+
+
+def _open_or_make(properties: Mapping[str, str]) -> SwapCatalog:
+    """Processes that open a new database at once may all find no tables in it; all but one then fail to make them."""
+    for _ in range(_RACES_MAX):
+        try:
+            return SwapCatalog(CATALOG, **properties)
+        except SQLAlchemyError as error:
+            if "already exists" not in str(error):
+                raise
+    raise Unavailable("other processes are making the catalog; try again")
 
 
 def _set_up_sqlite(database: Path) -> None:

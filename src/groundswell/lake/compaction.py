@@ -33,7 +33,7 @@ __all__ = ["CompactionReport", "compact", "compaction_due"]
 
 KEY_COLUMNS: Final = ("unit_hash", "ts", "received_at", "event_hash", "content_hash", "source")
 _FILE_ROWS: Final = 1_000_000  # about 60 MB; a reader of one range opens few files
-_ROUNDS_MAX: Final = 1_000  # bounds one call where ingest adds files faster than they are sorted
+_ROUNDS_MAX: Final = 10_000  # of one call: each sorts a batch or lowers the number of runs
 
 
 class CompactionReport(NamedTuple):
@@ -64,7 +64,7 @@ def compact(
     rows_max: int = limits.compaction_rows_max,
     file_rows: int = _FILE_ROWS,
 ) -> CompactionReport:
-    """Sort all fresh files into runs, then merge runs until there are at most ``limits.sorted_runs_max``.
+    """Sort the fresh files that are there into runs, then merge runs until at most ``limits.sorted_runs_max`` are left.
 
     Args:
         lake: the lake.
@@ -75,9 +75,10 @@ def compact(
     """
     started_s = clock.monotonic_s()
     total = CompactionReport()
+    known = {file.path for file in lake.files()}  # what ingest adds meanwhile is for the next call
     for _ in range(_ROUNDS_MAX):
         files = lake.files()
-        fresh = [file for file in files if file.sorted_run == 0]
+        fresh = [file for file in files if file.sorted_run == 0 and file.path in known]
         chosen = _batch(fresh, rows_max) or next_merge(files, file_rows, rows_max)
         if not chosen:
             break

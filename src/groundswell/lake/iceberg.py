@@ -9,7 +9,7 @@ Invariants
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -243,9 +243,14 @@ class IcebergLake:
         return sorted(files, key=file_order)
 
     def read(
-        self, files: Sequence[LakeFile], columns: Sequence[str], *, unit_hash: tuple[int, int] | None = None
+        self,
+        files: Sequence[LakeFile],
+        columns: Sequence[str],
+        *,
+        unit_hash: tuple[int, int] | None = None,
+        coded: Collection[str] = (),
     ) -> pa.Table:
-        wanted = check_columns(_arrow_schema(self._load()), columns)
+        wanted = check_columns(_arrow_schema(self._load()), columns, coded)
         parts = [wanted.empty_table()]
         for file in files:
             with self._reading(file):

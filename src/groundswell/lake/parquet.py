@@ -197,7 +197,8 @@ def read_file(path: str, wanted: pa.Schema, unit_hash: tuple[int, int] | None) -
         FileNotFoundError: the file is not there.
         pa.ArrowInvalid: it is no Parquet file.
     """
-    with pq.ParquetFile(path, memory_map=False) as file:
+    coded = [field.name for field in wanted if pa.types.is_dictionary(field.type)]
+    with pq.ParquetFile(path, memory_map=False, read_dictionary=coded) as file:
         names = set(file.schema_arrow.names)
         columns = [field.name for field in wanted if field.name in names]
         if unit_hash is None:

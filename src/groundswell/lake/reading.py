@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +16,8 @@ from groundswell.errors import InvalidInput
 from groundswell.lake.contract import LakeFile
 
 __all__ = ["check_columns", "describe", "file_order", "fill", "in_range", "select"]
+
+_CODED: Final = pa.dictionary(pa.int32(), pa.string())  # what Parquet's own dictionaries are read as
 
 
 def describe(path: str, table: pa.Table, *, sorted_run: int, size: int, opaque: object = None) -> LakeFile:
@@ -42,8 +45,8 @@ def file_order(file: LakeFile) -> tuple[int, int, str]:
     return (file.sorted_run, limits.integer_min if file.unit_hash_min is None else file.unit_hash_min, file.path)
 
 
-def check_columns(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
-    """Return the schema of ``columns``.
+def check_columns(schema: pa.Schema, columns: Sequence[str], coded: Collection[str] = ()) -> pa.Schema:
+    """Return the schema of ``columns``; text in those named in ``coded`` is dictionary-encoded.
 
     Raises:
         InvalidInput: the lake has no such column.
@@ -51,7 +54,10 @@ def check_columns(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
     for name in columns:
         if schema.get_field_index(name) < 0:
             raise InvalidInput("column", name, "must be a column of the lake", next_step="apply its definition first")
-    return pa.schema([pa.field(name, schema.field(name).type) for name in columns])
+    types = {name: schema.field(name).type for name in columns}
+    return pa.schema(
+        [(name, _CODED if name in coded and pa.types.is_string(one) else one) for name, one in types.items()]
+    )
 
 
 def in_range(table: pa.Table, unit_hash: tuple[int, int]) -> pa.Table:
@@ -59,14 +65,24 @@ def in_range(table: pa.Table, unit_hash: tuple[int, int]) -> pa.Table:
     low, high = unit_hash
     units = table.column("unit_hash")
     mask = pc.and_(pc.greater_equal(units, low), pc.less_equal(units, high))
-    return table if pc.all(mask, skip_nulls=False).as_py() else table.filter(mask)
+    count = pc.sum(mask).as_py() or 0
+    if count == table.num_rows:
+        return table
+    start = pc.index(mask, True).as_py() if count else 0
+    if pc.all(mask.slice(start, count), skip_nulls=False).as_py():
+        return table.slice(start, count)  # of a sorted file: nothing is copied
+    return table.filter(mask)
 
 
 def select(
-    schema: pa.Schema, tables: Sequence[pa.Table], columns: Sequence[str], unit_hash: tuple[int, int] | None
+    schema: pa.Schema,
+    tables: Sequence[pa.Table],
+    columns: Sequence[str],
+    unit_hash: tuple[int, int] | None,
+    coded: Collection[str] = (),
 ) -> pa.Table:
     """Return ``columns`` of ``tables`` one after the other; a column that a table lacks is null."""
-    wanted = check_columns(schema, columns)
+    wanted = check_columns(schema, columns, coded)
     parts = [wanted.empty_table()]
     for table in tables:
         rows = table

@@ -69,8 +69,11 @@ def plan_expiry(metadata: TableMetadata, now_us: int) -> Expiry:
 
 def _lives(metadata: TableMetadata) -> list[Life]:
     ordered = sorted(metadata.snapshots, key=lambda one: one.sequence_number or 0)
-    replaced = [*(committed_at_us(one) for one in ordered[1:]), None]
-    return [Life(one.snapshot_id, at_us) for one, at_us in zip(ordered, replaced, strict=True)]
+    followers = [*ordered[1:], None]
+    return [
+        Life(one.snapshot_id, None if follower is None else committed_at_us(follower))
+        for one, follower in zip(ordered, followers, strict=False)
+    ]
 
 
 def _unused_schemas(metadata: TableMetadata, gone: AbstractSet[int]) -> list[TableUpdate]:
