@@ -5,7 +5,8 @@ Rules of counting (``docs/concepts/counting.md``)
     events with exposure ts <= ts <= as_of count; with a window also ts < exposure ts + window, for units whose window
     has closed at as_of
     units that saw a variant which the experiment does not have, else units that saw two, are excluded and counted
-    an identity (event_hash within a unit) counts once: of its rows the one received first, then the least content_hash
+    an identity (event_hash within a unit_hash, of whatever kind) counts once: of its rows the one received first, then
+    the one with the least ts, then with the least content_hash
     a value that is missing (or not finite) adds 0 to a sum and is no event for a count of that value
 """
 

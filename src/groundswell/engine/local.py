@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 import pyarrow as pa
 
 from groundswell import limits
+from groundswell.engine.cells import CellIndex
 from groundswell.engine.program import Program, programs
 from groundswell.engine.rows import Rows
 from groundswell.engine.sources import (
@@ -48,7 +49,7 @@ class LocalEngine:
         lake: what is counted.
         threads: how many ranges are counted at once; None: one a core.
         range_rows: how many rows a thread holds at once, about.
-        pool_rows: how many rows that are not sorted by their unit are held at once, about, but no less than 1/64 of them.
+        pool_rows: how many rows in no useful order are held at once, about, but no less than 1/64 of them.
     """
 
     def __init__(
@@ -87,11 +88,12 @@ class LocalEngine:
         snapshot = self._snapshot(snapshot_id)
         moment_us = _as_of_us(snapshot, as_of_us)
         source = self._source(self._lake.files(snapshot.snapshot_id), program)
-        parts = [unit_rows(program, Rows.empty(len(program.value_codes)), moment_us)]
+        index = CellIndex.of(program)
+        parts = [unit_rows(program, index, Rows.empty(len(program.value_codes)), moment_us)]
 
         def work(cut: _Cut) -> list[pa.Table]:
             reads = spans(cut.reads, cut.span)
-            return [unit_rows(program, _once_each(source, span)[0], moment_us) for span in reads]
+            return [unit_rows(program, index, _once_each(source, span)[0], moment_us) for span in reads]
 
         with ThreadPoolExecutor(self._threads, "engine") as executor:
             for tables in self._each(executor, source, work):
@@ -119,11 +121,15 @@ class LocalEngine:
 
     def _sweep(self, executor: Executor, source: Source, program: Program, as_of_us: int) -> tuple[Tally, int]:
         """Return what all rows of ``source`` come to, and how many rows were read."""
-        fold, rows = Fold(), 0
-        for tally, read in self._each(executor, source, lambda cut: _sweep_cut(source, program, as_of_us, cut)):
+        fold, rows, index = Fold(), 0, CellIndex.of(program)
+
+        def blank() -> Workspace:
+            return Workspace(program, index)
+
+        for tally, read in self._each(executor, source, lambda cut: _sweep_cut(source, blank, as_of_us, cut)):
             fold.add(tally)
             rows += read
-        return fold.total() or Workspace(program).close(), rows
+        return fold.total() or blank().close(), rows
 
     def _each(self, executor: Executor, source: Source, work: Callable[[_Cut], T]) -> Iterator[T]:
         """Cut the hash space, and yield what ``work`` makes of each cut, in order."""
@@ -145,7 +151,7 @@ class _Cut(NamedTuple):
     reads: int
 
 
-def _sweep_cut(source: Source, program: Program, as_of_us: int, cut: _Cut) -> tuple[Tally | None, int]:
+def _sweep_cut(source: Source, blank: Callable[[], Workspace], as_of_us: int, cut: _Cut) -> tuple[Tally | None, int]:
     """Return the tally of a cut (None where it holds no row) and how many rows were read."""
     fold, workspace, read = Fold(), None, 0
     for span in spans(cut.reads, cut.span):
@@ -154,7 +160,7 @@ def _sweep_cut(source: Source, program: Program, as_of_us: int, cut: _Cut) -> tu
         for leaf in spans(cut.leaves, span):
             start, stop = rows.between(*leaf)
             if start < stop:
-                workspace = workspace or Workspace(program)
+                workspace = workspace or blank()
                 workspace.sweep(rows, (start, stop), as_of_us)
             if cut.leaves > 1:
                 fold.add(workspace.close() if workspace else None)

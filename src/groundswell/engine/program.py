@@ -1,10 +1,7 @@
 """A plan, checked and laid out as the arrays that the kernels read; one program for each kind of unit.
 
-Invariants
-    names are numbers from here on: event types, experiments, variants, values, terms, cells
-    a term that several metrics share is one term
-    metrics of one experiment with the same window stand together: a unit is placed in time once for all of them
-    cells of one experiment and variant are neighbours, since a unit adds to them together
+Names are numbers from here on: event types, experiments, variants, values, terms. What an experiment counts begins at
+its ``Extent``; a variant takes the room that its recipe says.
 """
 
 from __future__ import annotations
@@ -19,12 +16,13 @@ from numpy.typing import NDArray
 
 from groundswell import limits
 from groundswell.engine import kernels as k
+from groundswell.engine.recipes import Extent, Group, Place, Recipe, recipe_of
 from groundswell.errors import InvalidInput
 from groundswell.model.clock import US_PER_S
 from groundswell.model.definitions import EXPOSURE, UNIT_KINDS
 from groundswell.model.plan import ExperimentPlan, MetricPlan, Plan, Term
 
-__all__ = ["CellPlace", "Program", "check_plan", "programs"]
+__all__ = ["Program", "check_plan", "programs"]
 
 Ints = NDArray[np.int64]
 
@@ -33,43 +31,43 @@ _KINDS: Final = {"sum": k.KIND_SUM, "count": k.KIND_COUNT, "any": k.KIND_ANY}
 
 
 @dataclass(frozen=True, slots=True)
-class CellPlace:
-    """Where the numbers of one metric of one experiment stand; of variant ``v`` in ``first + v * step``."""
-
-    mode: int
-    first: int
-    step: int
-    closed: int  # of variant v: closed + v
-    slot: int  # the first of its columns in a row of a unit table
-
-
-@dataclass(frozen=True, slots=True)
 class Program:
-    """Experiments on one kind of unit, as arrays. ``arms[e] + v`` numbers the variants of all experiments."""
+    """Experiments on one kind of unit, as arrays."""
 
     unit: int
     experiments: tuple[ExperimentPlan, ...]
+    recipes: tuple[Recipe, ...]  # by experiment
+    begins: tuple[Extent, ...]  # by experiment
+    arms: tuple[int, ...]  # by experiment: where its variants begin among all
+    extent: Extent  # of everything
     event_codes: dict[str, int]
     experiment_codes: dict[str, int]
     variant_codes: dict[str, int]
     value_codes: dict[str, int]
     summed: frozenset[str]  # values of which a sum is asked
-    places: tuple[dict[str, CellPlace], ...]  # by experiment, then metric
-    experiment_table: Ints
-    group_table: Ints
-    group_events: Ints
-    metric_table: Ints
-    term_table: Ints
-    arm_of: Ints  # (experiment, variant code) -> its number within the experiment, or -2
-    wanted: NDArray[np.int8]  # by event code: does any term use it
-    sizes: tuple[int, int, int, int, int]  # arms, closed counters, shares, accumulators of one number and of two
+    numbers_max: int  # of a group
+    tables: tuple[Any, ...]  # in the order in which the sweep takes them
 
-    def tables(self) -> tuple[NDArray[Any], ...]:
-        """Return the arrays in the order in which the sweep takes them."""
-        return (
-            *(self.experiment_table, self.group_table, self.group_events, self.metric_table, self.term_table),
-            *(self.arm_of, self.wanted),
-        )
+    @property
+    def arms_count(self) -> int:
+        """How many variants all experiments have."""
+        return self.arms[-1] + len(self.experiments[-1].variants)
+
+    @property
+    def arm_of(self) -> Ints:
+        """(experiment, variant code) -> its number within the experiment, or -2."""
+        return self.tables[6]
+
+    @property
+    def pairs(self) -> Ints:
+        """The table of pairs: two slots of a group each."""
+        return self.tables[5]
+
+    def spot(self, e: int, v: int, metric: str) -> tuple[Place, Extent]:
+        """Return a metric's place in its group, and where that group begins for variant ``v`` of experiment ``e``."""
+        recipe = self.recipes[e]
+        place = recipe.places[metric]
+        return place, self.begins[e].after(recipe.room, v).after(recipe.groups[place.group].at)
 
 
 def check_plan(plan: Plan) -> None:
@@ -112,111 +110,104 @@ def programs(plan: Plan) -> list[Program]:
     """
     check_plan(plan)
     by_unit = [tuple(one for one in plan.experiments if one.unit == unit) for unit in UNIT_KINDS]
-    return [_Layout(unit, chosen).program() for unit, chosen in enumerate(by_unit) if chosen]
+    return [_program(unit, chosen) for unit, chosen in enumerate(by_unit) if chosen]
 
 
-class _Layout:
-    """Numbers names and places cells, experiment by experiment."""
+def _program(unit: int, experiments: tuple[ExperimentPlan, ...]) -> Program:
+    distinct = {metrics: recipe_of(metrics) for metrics in dict.fromkeys(one.metrics for one in experiments)}
+    numbers = {metrics: number for number, metrics in enumerate(distinct)}
+    terms = dict.fromkeys(term for metrics in distinct for metric in metrics for term in metric.terms)
+    events = _numbered([EXPOSURE, *(term.event for term in terms)])
+    values = _numbered(term.value for term in terms if term.value is not None)
+    variants = _numbered(variant for one in experiments for variant in one.variants)
+    rows: list[list[int]] = []
+    begins: list[Extent] = []
+    arms: list[int] = []
+    begin, arm = Extent(), 0
+    for one in experiments:
+        begins.append(begin)
+        arms.append(arm)
+        end = _FOREVER if one.end_us is None else one.end_us
+        rows.append([one.start_us, end, numbers[one.metrics], arm, begin.closed, begin.floats, begin.shares])
+        arm += len(one.variants)
+        begin = begin.after(distinct[one.metrics].room, len(one.variants))
+    wanted = np.zeros(len(events), np.int8)
+    wanted[[events[term.event] for term in terms]] = 1
+    return Program(
+        unit=unit,
+        experiments=experiments,
+        recipes=tuple(distinct[one.metrics] for one in experiments),
+        begins=tuple(begins),
+        arms=tuple(arms),
+        extent=begin,
+        event_codes=events,
+        experiment_codes=_numbered(one.name for one in experiments),
+        variant_codes=variants,
+        value_codes=values,
+        summed=frozenset(term.value for term in terms if term.kind == "sum" and term.value is not None),
+        tables=(
+            _table(rows, k.E_WIDTH),
+            *_recipe_tables(list(distinct.values()), events, values),
+            _arms_of(experiments, variants),
+            wanted,
+        ),
+        numbers_max=max((group.out_width for recipe in distinct.values() for group in recipe.groups), default=0),
+    )
 
-    def __init__(self, unit: int, experiments: tuple[ExperimentPlan, ...]) -> None:
-        self._unit = unit
-        self._experiments = experiments
-        terms = list(dict.fromkeys(t for one in experiments for metric in one.metrics for t in metric.terms))
-        self._terms = {term: number for number, term in enumerate(terms)}
-        self._events = _numbered([EXPOSURE, *(term.event for term in terms)])
-        self._values = _numbered(term.value for term in terms if term.value is not None)
-        self._variants = _numbered(variant for one in experiments for variant in one.variants)
-        self._experiment_rows: list[list[int]] = []
-        self._group_rows: list[list[int]] = []
-        self._group_events: list[int] = []
-        self._metric_rows: list[list[int]] = []
-        self._cells = (0, 0, 0)  # by mode
-        self._arms = 0
-        self._closed = 0
 
-    def program(self) -> Program:
-        places = tuple(self._place(experiment) for experiment in self._experiments)
-        arm_of = np.full((len(self._experiments), len(self._variants)), -2, np.int64)
-        for e, experiment in enumerate(self._experiments):
-            for v, variant in enumerate(experiment.variants):
-                arm_of[e, self._variants[variant]] = v
-        wanted = np.zeros(len(self._events), np.int8)
-        wanted[[self._events[term.event] for term in self._terms]] = 1
-        share, one, two = self._cells
-        return Program(
-            unit=self._unit,
-            experiments=self._experiments,
-            event_codes=self._events,
-            experiment_codes=_numbered(one.name for one in self._experiments),
-            variant_codes=self._variants,
-            value_codes=self._values,
-            summed=frozenset(t.value for t in self._terms if t.kind == "sum" and t.value is not None),
-            places=places,
-            experiment_table=_table(self._experiment_rows, k.E_WIDTH),
-            group_table=_table(self._group_rows, k.G_WIDTH),
-            group_events=np.array(self._group_events, np.int64),
-            metric_table=_table(self._metric_rows, k.M_WIDTH),
-            term_table=_table([self._term_row(term) for term in self._terms], k.T_WIDTH),
-            arm_of=arm_of,
-            wanted=wanted,
-            sizes=(self._arms, self._closed, share, one, two),
+def _recipe_tables(recipes: list[Recipe], events: dict[str, int], values: dict[str, int]) -> tuple[Ints, ...]:
+    """Return recipes, groups, where each group's terms of an event type begin, the terms, and the pairs."""
+    recipe_rows: list[list[int]] = []
+    group_rows: list[list[int]] = []
+    term_starts: list[list[int]] = []
+    term_rows: list[list[int]] = []
+    pair_rows: list[list[int]] = []
+    for recipe in recipes:
+        first = len(group_rows)
+        unbounded = [first + number for number, group in enumerate(recipe.groups) if group.window == 0]
+        room = recipe.room
+        recipe_rows.append(
+            [first, first + len(recipe.groups), *(unbounded or [-1]), room.closed, room.floats, room.shares]
         )
-
-    def _place(self, experiment: ExperimentPlan) -> dict[str, CellPlace]:
-        variants = len(experiment.variants)
-        first = self._cells
-        steps = [sum(_mode(metric) == mode for metric in experiment.metrics) for mode in range(3)]
-        used = [0, 0, 0]
-        slots = _slots(experiment.metrics)
-        groups = len(self._group_rows)
-        places: dict[str, CellPlace] = {}
-        for window, metrics in _by_window(experiment.metrics).items():
-            metric_first, event_first = len(self._metric_rows), len(self._group_events)
-            for metric in metrics:
-                mode = _mode(metric)
-                place = CellPlace(mode, first[mode] + used[mode], steps[mode], self._closed, slots[metric.name])
-                used[mode] += 1
-                places[metric.name] = place
-                a, b = self._terms[metric.terms[0]], self._terms[metric.terms[-1]]
-                self._metric_rows.append([mode, a, b, place.first, place.step, place.slot])
-            events = dict.fromkeys(self._events[term.event] for metric in metrics for term in metric.terms)
-            self._group_events += events
-            self._group_rows.append(
-                [window, metric_first, len(self._metric_rows), event_first, len(self._group_events), self._closed]
+        for group, out in zip(recipe.groups, recipe.out_starts, strict=False):
+            pairs = len(pair_rows), len(pair_rows) + len(group.pairs)
+            pair_rows += [[a, b] for a, b in group.pairs]
+            at = group.at
+            group_rows.append(
+                [group.window, len(group.numbers), len(group.shares), *pairs, at.closed, at.floats, at.shares, out]
             )
-            self._closed += variants
-        end = _FOREVER if experiment.end_us is None else experiment.end_us
-        self._experiment_rows.append([experiment.start_us, end, groups, len(self._group_rows), self._arms])
-        self._arms += variants
-        share, one, two = (first[mode] + steps[mode] * variants for mode in range(3))
-        self._cells = (share, one, two)
-        return places
-
-    def _term_row(self, term: Term) -> list[int]:
-        value = -1 if term.value is None else self._values[term.value]
-        return [self._events[term.event], value, _KINDS[term.kind]]
+            term_starts.append(_add_terms(term_rows, group, events, values))
+    return (
+        _table(recipe_rows, k.R_WIDTH),
+        _table(group_rows, k.G_WIDTH),
+        _table(term_starts, len(events) + 1),
+        _table(term_rows, k.T_WIDTH),
+        _table(pair_rows, 2),
+    )
 
 
-def _mode(metric: MetricPlan) -> int:
-    if len(metric.terms) == 2:
-        return k.MODE_TWO
-    return k.MODE_SHARE if metric.terms[0].kind == "any" else k.MODE_ONE
+def _add_terms(rows: list[list[int]], group: Group, events: dict[str, int], values: dict[str, int]) -> list[int]:
+    """Append a group's terms by event type; return where those of each type begin, and the end."""
+    after = len(group.numbers)  # a unit's numbers come first, then its shares
+    slots = (*group.numbers.items(), *((term, after + slot) for term, slot in group.shares.items()))
+    starts: list[int] = []
+    for event in events:
+        starts.append(len(rows))
+        rows += [_term_row(term, slot, values) for term, slot in slots if term.event == event]
+    return [*starts, len(rows)]
 
 
-def _slots(metrics: Iterable[MetricPlan]) -> dict[str, int]:
-    slots: dict[str, int] = {}
-    used = 0
-    for metric in metrics:
-        slots[metric.name] = used
-        used += len(metric.terms)
-    return slots
+def _term_row(term: Term, slot: int, values: dict[str, int]) -> list[int]:
+    return [slot, -1 if term.value is None else values[term.value], _KINDS[term.kind]]
 
 
-def _by_window(metrics: Iterable[MetricPlan]) -> dict[int, list[MetricPlan]]:
-    groups: dict[int, list[MetricPlan]] = {}
-    for metric in metrics:
-        groups.setdefault(metric.window_us or 0, []).append(metric)
-    return groups
+def _arms_of(experiments: Sequence[ExperimentPlan], variants: dict[str, int]) -> Ints:
+    """Return (experiment, variant code) -> its number within the experiment, or -2."""
+    arms = np.full((len(experiments), len(variants)), -2, np.int64)
+    for e, experiment in enumerate(experiments):
+        for v, variant in enumerate(experiment.variants):
+            arms[e, variants[variant]] = v
+    return arms
 
 
 def _numbered(names: Iterable[str]) -> dict[str, int]:
@@ -224,7 +215,4 @@ def _numbered(names: Iterable[str]) -> dict[str, int]:
 
 
 def _table(rows: Sequence[Sequence[int]], width: int) -> Ints:
-    table = np.zeros((len(rows), width), np.int64)
-    for number, row in enumerate(rows):
-        table[number, : len(row)] = row
-    return table
+    return np.array(rows, np.int64).reshape(len(rows), width)

@@ -97,20 +97,23 @@ def _rows(table: pa.Table) -> list[Row]:
 
 def _once_each(rows: Iterable[Row], unit: UnitKind) -> tuple[dict[str, list[Row]], list[Row]]:
     """Return the rows of each unit, and the rows that lack the unit; an identity counts once, the first received."""
-    groups: dict[tuple[Any, ...], dict[int, Row]] = {}
+    groups: dict[str | None, dict[int, Row]] = {}  # by the id that tells rows apart, of whatever kind
     for row in rows:
-        key = (True, row[unit]) if row[unit] else (False, row["unit_kind"], row["unit_hash"])
+        key = row[unit] or next((row[kind] for kind in UNIT_KINDS if row[kind]), None)
         identities = groups.setdefault(key, {})
         kept = identities.get(row["event_hash"])
         if kept is None or _arrival(row) < _arrival(kept):
             identities[row["event_hash"]] = row
-    by_unit = {key[1]: list(identities.values()) for key, identities in groups.items() if key[0]}
-    without = [row for key, identities in groups.items() if not key[0] for row in identities.values()]
-    return by_unit, without
+    once = [row for identities in groups.values() for row in identities.values()]
+    by_unit: dict[str, list[Row]] = {}
+    for row in once:
+        if row[unit]:
+            by_unit.setdefault(row[unit], []).append(row)
+    return by_unit, [row for row in once if not row[unit]]
 
 
-def _arrival(row: Row) -> tuple[int, int]:
-    return row["received_at"], row["content_hash"] or 0
+def _arrival(row: Row) -> tuple[int, int, int]:
+    return row["received_at"], row["ts"], row["content_hash"] or 0
 
 
 def _exposures(rows: Iterable[Row], experiment: ExperimentPlan, as_of_us: int) -> list[Row]:

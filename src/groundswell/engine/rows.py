@@ -23,10 +23,11 @@ from groundswell.errors import Corrupt, InvalidInput
 from groundswell.model.definitions import EXPOSURE_EXPERIMENT, EXPOSURE_VARIANT, UNIT_KINDS
 from groundswell.wire.hashing import hash64
 
-__all__ = ["ARRIVAL_COLUMNS", "NOBODY", "Rows", "by_layout", "by_nobody", "by_own_id", "columns_of"]
+__all__ = ["ARRIVAL_COLUMNS", "CODED_COLUMNS", "NOBODY", "Rows", "by_layout", "by_nobody", "by_own_id", "columns_of"]
 
 NOBODY: Final = 4
 ARRIVAL_COLUMNS: Final = ("received_at", "content_hash")  # read only where an identity comes twice
+CODED_COLUMNS: Final = ("type", EXPOSURE_EXPERIMENT, EXPOSURE_VARIANT)
 _ALWAYS: Final = ("unit_hash", "unit_kind", "type", "ts", "event_hash", EXPOSURE_EXPERIMENT, EXPOSURE_VARIANT)
 
 
@@ -107,15 +108,15 @@ class Rows:
     def repeats(self) -> NDArray[np.bool_] | None:
         """Return a mask of rows whose identity comes more than once within a unit; None where there is none."""
         repeated = np.zeros(len(self), np.bool_)
-        found = kernels.mark_repeats(self.unit_hash, self.kind, self.event_hash, repeated)
+        found = kernels.mark_repeats(self.unit_hash, self.event_hash, repeated)
         return repeated if found else None
 
     def once_each(self, repeated: NDArray[np.bool_]) -> Rows:
         """Return the rows without those of a repeated identity that were not the first received."""
         which = np.flatnonzero(repeated)
         received, content = self.arrival[:, which]
-        keys = (self.event_hash[which], self.kind[which], self.unit_hash[which])
-        order = np.lexsort((content, received, *keys))
+        keys = (self.event_hash[which], self.unit_hash[which])
+        order = np.lexsort((content, self.ts[which], received, *keys))
         same = np.ones(len(order) - 1, np.bool_)
         for key in keys:
             same &= key[order[1:]] == key[order[:-1]]

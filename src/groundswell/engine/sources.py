@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, Protocol
 import pyarrow as pa
 
 from groundswell.engine.program import Program
-from groundswell.engine.rows import Rows, by_layout, by_nobody, by_own_id, columns_of
+from groundswell.engine.rows import CODED_COLUMNS, Rows, by_layout, by_nobody, by_own_id, columns_of
 from groundswell.lake.contract import Lake, LakeFile
 
 __all__ = ["LEAVES", "LayoutSource", "PoolSource", "Source", "Span", "nobody_source", "own_id_source", "spans"]
@@ -91,7 +91,10 @@ class PoolSource:
 
     def _load(self, file: LakeFile, span: Span) -> Rows:
         table = self._lake.read(
-            [file], columns_of(self._program, arrival=True), unit_hash=(span.low, span.high) if self._prune else None
+            [file],
+            columns_of(self._program, arrival=True),
+            unit_hash=(span.low, span.high) if self._prune else None,
+            coded=CODED_COLUMNS,
         )
         rows = self._rows_of(self._program, table)
         if self._prune:
@@ -126,7 +129,7 @@ class LayoutSource:
         inside = [file for file in self._runs if _overlaps(file, span)]
         if inside:
             columns = columns_of(self._program, arrival=arrival)
-            table = self._lake.read(inside, columns, unit_hash=(span.low, span.high))
+            table = self._lake.read(inside, columns, unit_hash=(span.low, span.high), coded=CODED_COLUMNS)
             parts.insert(0, by_layout(self._program, table))
         return Rows.concat([part for part in parts if len(part)] or parts[:1]).in_order()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 import pyarrow as pa
@@ -140,11 +140,16 @@ class MemoryLake:
         return sorted(version.files.values(), key=file_order) if version else []
 
     def read(
-        self, files: Sequence[LakeFile], columns: Sequence[str], *, unit_hash: tuple[int, int] | None = None
+        self,
+        files: Sequence[LakeFile],
+        columns: Sequence[str],
+        *,
+        unit_hash: tuple[int, int] | None = None,
+        coded: Collection[str] = (),
     ) -> pa.Table:
         with self._lock:
             schema, tables = self._schema, [self._table(file) for file in files]
-        return select(schema, tables, columns, unit_hash)
+        return select(schema, tables, columns, unit_hash, coded)
 
     def _table(self, file: LakeFile) -> pa.Table:
         if file.path not in self._tables:
@@ -283,9 +288,14 @@ class FaultyLake:
         return self._lake.files(snapshot_id)
 
     def read(
-        self, files: Sequence[LakeFile], columns: Sequence[str], *, unit_hash: tuple[int, int] | None = None
+        self,
+        files: Sequence[LakeFile],
+        columns: Sequence[str],
+        *,
+        unit_hash: tuple[int, int] | None = None,
+        coded: Collection[str] = (),
     ) -> pa.Table:
-        return self._lake.read(files, columns, unit_hash=unit_hash)
+        return self._lake.read(files, columns, unit_hash=unit_hash, coded=coded)
 
     def tag(self, name: str, snapshot_id: int, *, keep_s: int) -> None:
         self._lake.tag(name, snapshot_id, keep_s=keep_s)
