@@ -398,6 +398,19 @@ def test_the_oldest_snapshots_expire_where_there_are_too_many(
     assert [one.snapshot_id for one in lake.snapshots()] == [first.snapshot_id, *newest]
 
 
+def test_a_commit_expires_where_nobody_else_does(
+    lake: Lake, few_snapshots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "live_snapshots_max", few_snapshots + 2)
+
+    lives: list[int] = []
+    for _ in range(few_snapshots * 3):
+        lake.commit(lambda _: Change(state=STATE))
+        lives.append(len(lake.snapshots()))
+
+    assert max(lives) <= few_snapshots + 2
+
+
 def test_a_file_that_nobody_names_stays_while_its_commit_may_be_under_way(
     lake: Lake, make_table: MakeTable, clock: ManualClock
 ) -> None:

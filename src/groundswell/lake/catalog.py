@@ -28,7 +28,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import (
     TableRequirement,
     TableUpdate,
-    _apply_table_update,  # pyright: ignore[reportPrivateUsage] (see _updated; the version is pinned)
+    _apply_table_update,  # pyright: ignore[reportPrivateUsage] (see updated_metadata; the version is pinned)
     _TableMetadataUpdateContext,  # pyright: ignore[reportPrivateUsage]
     _update_table_metadata_log,  # pyright: ignore[reportPrivateUsage]
 )
@@ -41,7 +41,7 @@ from groundswell.errors import Corrupt, InvalidInput, Unavailable
 from groundswell.lake.drivers import driver_errors, reading_metadata
 from groundswell.lake.files import FOLDER_PROPERTY, TABLE_FOLDER, LocalFiles, ensure_folder, sync_folder
 
-__all__ = ["CATALOG", "NAMESPACE", "TABLE", "SwapCatalog", "open_catalog"]
+__all__ = ["CATALOG", "IDENTIFIER", "NAMESPACE", "TABLE", "SwapCatalog", "open_catalog", "updated_metadata"]
 
 CATALOG: Final = "groundswell"
 NAMESPACE: Final = "groundswell"
@@ -113,16 +113,10 @@ class SwapCatalog(SqlCatalog):
         for requirement in requirements:
             requirement.validate(table.metadata)
         base = table.metadata_location
-        metadata = _updated(table.metadata, base, updates)
+        metadata = updated_metadata(table.metadata, base, updates)
         location = table.location_provider().new_table_metadata_file_location(_version(base) + 1)
         files = LocalFiles(self.properties)
-        try:
-            with files.new_output(location).create() as stream:
-                stream.write(self._serialized(metadata))
-        except OSError:
-            Path(files.path(location)).unlink(missing_ok=True)
-            raise
-        sync_folder(str(Path(files.path(location)).parent))
+        self.write_metadata(metadata, location)
         if not self._swap(base, location):
             Path(files.path(location)).unlink(missing_ok=True)
             raise CommitFailedException(f"{NAMESPACE}.{TABLE} has moved on from {base}")
@@ -130,6 +124,18 @@ class SwapCatalog(SqlCatalog):
             self._cached = (location, metadata)
         self._drop_old_metadata(files, table.metadata, metadata)
         return CommitTableResponse.model_construct(metadata=metadata, metadata_location=location)
+
+    def write_metadata(self, metadata: TableMetadata, location: str) -> None:
+        """Write a metadata file and wait until it is on the disk; nothing names it yet."""
+        files = LocalFiles(self.properties)
+        path = Path(files.path(location))
+        try:
+            with files.new_output(location).create() as stream:
+                stream.write(self._serialized(metadata))
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        sync_folder(str(path.parent))
 
     def _serialized(self, metadata: TableMetadata) -> bytes:
         """Return ``metadata`` as JSON; each snapshot is put into words once: it never changes."""
@@ -169,7 +175,7 @@ class SwapCatalog(SqlCatalog):
         self.engine.dispose()
 
 
-def _updated(metadata: TableMetadata, location: str, updates: tuple[TableUpdate, ...]) -> TableMetadata:
+def updated_metadata(metadata: TableMetadata, location: str, updates: tuple[TableUpdate, ...]) -> TableMetadata:
     """Apply ``updates`` as pyiceberg's ``update_table_metadata`` does, without its deep copy of every snapshot.
 
     An update makes new lists and never changes what it was given; the copy would be half of a commit's cost.

@@ -128,8 +128,8 @@ class Lake(Protocol):
         ...
 
     def expire(self) -> int:
-        """Expire snapshots past age and count (tagged and current ones stay); delete files that only they named.
-        Return how many snapshots went.
+        """Expire snapshots past age and count (tagged and current ones stay); delete files that only they named, when
+        no reader can need them. Return how many snapshots went. A commit does it too where too many snapshots live.
         """
         ...
 

@@ -38,11 +38,13 @@ from pyiceberg.types import (
 )
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from groundswell import limits
 from groundswell.errors import CommitConflict, Corrupt, GroundswellError, InvalidInput, SnapshotGone
 from groundswell.lake import upkeep
 from groundswell.lake.catalog import CATALOG, IDENTIFIER, NAMESPACE, TABLE, SwapCatalog, open_catalog
 from groundswell.lake.columns import FIRST_SCHEMA, check_table, missing_columns
 from groundswell.lake.contract import Change, IngestState, LakeFile, Snapshot
+from groundswell.lake.copying import copy_lake, kept_snapshots
 from groundswell.lake.drivers import driver_errors
 from groundswell.lake.files import FOLDER_PROPERTY, ensure_folder, local_path, sync_folder
 from groundswell.lake.manifests import ManifestReader, stage
@@ -99,6 +101,7 @@ class IcebergLake:
         self._faults = faults or NoFaults()
         self._catalog = open_catalog(where)
         self._manifests = ManifestReader()
+        self._listed: tuple[int, list[LakeFile]] | None = None  # the files of the snapshot asked for last
         self._commits = threading.RLock()  # threads of one process need not race
         with driver_errors("opening the lake"):
             self._folder = _create_table(self._catalog)
@@ -150,6 +153,8 @@ class IcebergLake:
 
     def commit(self, decide: Callable[[IngestState], Change | None]) -> Snapshot | None:
         with self._commits:
+            if len(self._load().metadata.snapshots) >= limits.live_snapshots_max:
+                self.expire()
             for _ in range(_RACES_MAX):
                 table = self._load()
                 state = state_of(table.metadata, table.metadata.current_snapshot())
@@ -236,11 +241,17 @@ class IcebergLake:
         table = self._load()
         metadata = table.metadata
         chosen = metadata.current_snapshot() if snapshot_id is None else snapshot_by_id(metadata, snapshot_id)
+        listed = self._listed
+        if chosen is not None and listed is not None and listed[0] == chosen.snapshot_id:
+            return list(listed[1])
         ids = _field_ids(table)
         with driver_errors("listing the files of a snapshot"):
             data = self._manifests.data_files(table, chosen)
         files = [from_data_file(one, local_path(one.file_path, self._folder), ids) for one in data]
-        return sorted(files, key=file_order)
+        files.sort(key=file_order)
+        if chosen is not None:
+            self._listed = (chosen.snapshot_id, files)
+        return list(files)
 
     def read(
         self,
@@ -321,6 +332,22 @@ class IcebergLake:
             for path in orphans:
                 Path(path).unlink(missing_ok=True)
         return len(orphans)
+
+    def copy_to(self, folder: Path) -> None:
+        """Make a lake in ``folder`` that holds the current and the tagged snapshots, while others commit.
+
+        Data files become hard links where they can.
+
+        Raises:
+            InvalidInput: ``folder`` holds a lake.
+            Unavailable: the disk is full.
+        """
+        table = self._load()
+        kept = kept_snapshots(table)
+        with driver_errors("listing the files of kept snapshots"):
+            snapshots = [one for one in table.metadata.snapshots if one.snapshot_id in kept]
+            named = upkeep.named_files(table, self._manifests, snapshots, self._folder)
+        copy_lake(table, named, self._folder, folder)
 
     def _update(self, table: Table, updates: tuple[TableUpdate, ...], what: str) -> bool:
         """Swap the table's metadata. Return False after a lost race."""

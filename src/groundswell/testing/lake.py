@@ -85,6 +85,8 @@ class MemoryLake:
         return describe(path, table, sorted_run=sorted_run, size=table.nbytes)
 
     def commit(self, decide: Callable[[IngestState], Change | None]) -> Snapshot | None:
+        if len(self._versions) >= limits.live_snapshots_max:
+            self.expire()
         for _ in range(_RACES_MAX):
             base = self._newest()
             change = decide(base.snapshot.state if base else IngestState())
