@@ -15,18 +15,19 @@ from groundswell.wire.grammar import nesting, skip_space, value_end
 SOUND = [
     b"1", b"-0", b"0", b"0.0", b"1e10", b"1E+2", b"1.5e-10", b"-1.25", b'""', b'"a"', b"[]", b"{}", b"true", b"null",
     b'[1,2,{"a":[]}]', b' { "a" : [ 1 ,\tnull,true,\r\nfalse ] , "b":"\\u00e9\\ud83d\\ude00\\n\\/" } ',
-    '"ä€😀"'.encode(), b'"\\u0000"', b'{"":0}', b'{"a":1,"a":2}', b'"\x7f"', b"[[[[]]]]", b"1" * 400, b'"\xf4\x8f\xbf\xbf"',
-    b"[" * limits.json_depth_max + b"]" * limits.json_depth_max,
+    '"ä€😀"'.encode(), b'"\\u0000"', b'{"":0}', b'{"a":1,"a":2}', b'"\x7f"', b"[[[[]]]]", b"1" * 400,
+    b'"\xf4\x8f\xbf\xbf"', b"[" * limits.json_depth_max + b"]" * limits.json_depth_max,
 ]  # fmt: skip
 
 BROKEN = [
-    b"", b" ", b"01", b"-", b"-a", b"1.", b".5", b"1e", b"1e+", b"1.e1", b"+1", b"0x1", b"1_0", b"NaN", b"-Infinity", b"Infinity",
-    b"[1,]", b"[,1]", b"[1 2]", b"[1", b"[1}", b"]", b'{"a":1,}', b'{"a"}', b'{"a":}', b"{a:1}", b"{'a':1}", b'{"a":1 "b":2}',
-    b'{"a":1]', b'{"a" 1}', b"{1:1}", b"{,}", b"tru", b"True", b"nul", b"nulll", b"fals", b"1 2", b'"a', b"'a'", b'"\\x41"', b'"\\u12"',
-    b'"\\u12g4"', b'"\\', b'"\x01"', b'"a\nb"', b'"\t"', b'"\x00"', b'"\\ud800"', b'"\\ude00"', b'"\\ud800\\u0041"', b'"\\ud800x"',
-    b'"\xff"', b'"\xc3"', b'"\xc0\x80"', b'"\xed\xa0\x80"', b'"\xf4\x90\x80\x80"', b'"\xf8\x88\x80\x80\x80"', b'"\xe0\x80\x80"',
-    b"\xef\xbb\xbf1", b"/**/1", b"1//", b"\x0c1", b"\xc2\xa01", b"undefined",
-    b"[" * (limits.json_depth_max + 1) + b"]" * (limits.json_depth_max + 1), b'{"a":' * 10_000, b"[" * 100_000,
+    b"", b" ", b"01", b"-", b"-a", b"1.", b".5", b"1e", b"1e+", b"1.e1", b"+1", b"0x1", b"1_0", b"NaN", b"-Infinity",
+    b"Infinity", b"[1,]", b"[,1]", b"[1 2]", b"[1", b"[1}", b"]", b'{"a":1,}', b'{"a"}', b'{"a":}', b"{a:1}",
+    b"{'a':1}", b'{"a":1 "b":2}', b'{"a":1]', b'{"a" 1}', b"{1:1}", b"{,}", b"tru", b"True", b"nul", b"nulll",
+    b"fals", b"1 2", b'"a', b"'a'", b'"\\x41"', b'"\\u12"', b'"\\u12g4"', b'"\\', b'"\x01"', b'"a\nb"', b'"\t"',
+    b'"\x00"', b'"\\ud800"', b'"\\ude00"', b'"\\ud800\\u0041"', b'"\\ud800x"', b'"\xff"', b'"\xc3"', b'"\xc0\x80"',
+    b'"\xed\xa0\x80"', b'"\xf4\x90\x80\x80"', b'"\xf8\x88\x80\x80\x80"', b'"\xe0\x80\x80"', b"\xef\xbb\xbf1",
+    b"/**/1", b"1//", b"\x0c1", b"\xc2\xa01", b"undefined",
+    b"[" *(limits.json_depth_max + 1) + b"]" *(limits.json_depth_max + 1), b'{"a":' * 10_000, b"[" * 100_000,
 ]  # fmt: skip
 
 

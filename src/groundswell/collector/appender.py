@@ -1,7 +1,7 @@
 """Group commit: what many requests bring is decoded, split and appended together, in one thread.
 
 Invariants
-    a submission is answered once: when its events are durable, or when it is known that they are not
+    a submission is answered when its events are durable, or when it is known that they are not
     events and the counts of their intake are in one append: the ledgers cannot part
     at most ``queue_bytes_max`` bytes wait; past that ``submit`` raises ``Overloaded`` and nothing was taken
     after ``stop`` returns, everything that was submitted has been answered
@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import pyarrow as pa
+import structlog
 
 from groundswell import limits
 from groundswell.collector.ports import Control
@@ -26,6 +27,8 @@ from groundswell.wire.faults import Refused
 from groundswell.wire.intake import IntakeTally, encode_intake, intake_counts
 from groundswell.wire.partition import split, split_dead
 from groundswell.wire.record import NO_DEAD, NO_ROWS, RecordContent, encode_record
+
+_log = structlog.get_logger(__name__)
 
 __all__ = ["Answer", "Appender", "GroupStats", "Submission", "counts_by_source", "entries_of", "intake_entry"]
 
@@ -146,10 +149,15 @@ class Appender:
         while True:
             group = self._next_group()
             if group:
-                self._commit(group)
-            elif self._stopping:
-                break
+                try:
+                    self._commit(group)
+                except Exception as error:  # noqa: BLE001 - a bug must not end the thread that everyone waits for
+                    _log.exception("appender.failed")
+                    for submission in group:
+                        submission.answer(error)
             self._append_refusals()
+            if self._stopping and not group:
+                break
 
     def _next_group(self) -> list[Submission]:
         with self._changed:
@@ -184,19 +192,17 @@ class Appender:
         size = sum(len(submission.body.data) for submission in submissions)
         with self._changed:
             self._waiting_bytes -= size
-        for submission, answer in zip(submissions, answers, strict=True):
-            submission.answer(answer)
         if self.observe:
             ended_s = self._clock.monotonic_s()
             events = group.batch.num_rows + group.dead.num_rows
             decode_s, append_s = decoded_s - started_s, ended_s - decoded_s
             self.observe(GroupStats(len(submissions), events, size, decode_s, append_s, problem is None))
+        for submission, answer in zip(submissions, answers, strict=True):
+            submission.answer(answer)
 
     def _decode(self, bodies: Sequence[Body]) -> tuple[Group, list[Outcome | Exception]]:
         """Decode all bodies; one that the decoder fails on (which is a bug) must not fail the others."""
-        definitions = self._control.definitions()
-        if definitions is not self._definitions:
-            self._definitions, self._decoder = definitions, Decoder(definitions)
+        self._refresh()
         try:
             group = self._decoder.decode_all(bodies)
         except Exception:  # noqa: BLE001
@@ -211,6 +217,16 @@ class Appender:
                     sound.append(body)
             return self._decoder.decode_all(sound), answers
         return group, list(group.outcomes)
+
+    def _refresh(self) -> None:
+        """Use the newest definitions; where no decoder can be made of them, those before."""
+        try:
+            definitions = self._control.definitions()
+            if definitions is not self._definitions:
+                self._definitions = definitions
+                self._decoder = Decoder(definitions)
+        except Exception:  # noqa: BLE001 - whatever is wrong with them, events must not wait for it
+            _log.exception("appender.definitions_passed_over", version=self._definitions.version)
 
     def _append(
         self,
