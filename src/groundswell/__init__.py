@@ -1,8 +1,8 @@
 """Groundswell: experiments and ads data, exactly once, from one event to a number you can trust.
 
-    import groundswell
-    gs = groundswell.open("groundswell-data")
-    gs.scorecard("new_checkout")
+import groundswell
+gs = groundswell.open("groundswell-data")
+gs.scorecard("new_checkout")
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def _ingest(
     from groundswell.wiring.ingesting import run_ingest
 
     with opened(data) as installation:
-        run_ingest(installation, once=once, workers=workers, say=show_progress)
+        run_ingest(installation.ingest_rooms(), once=once, workers=workers, say=show_progress)
 
 
 def _simulate(

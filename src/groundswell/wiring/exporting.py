@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from groundswell.engine.contract import Engine
 from groundswell.errors import Unavailable
-
-if TYPE_CHECKING:
-    from groundswell.wiring.installation import Installation
+from groundswell.experiments.service import Scorecards
 
 __all__ = ["export_experiment"]
 
 
 def export_experiment(
-    installation: Installation, experiment: str, folder: Path, *, snapshot_id: int | None = None
+    scorecards: Scorecards, engine: Engine, experiment: str, folder: Path, *, snapshot_id: int | None = None
 ) -> list[Path]:
     """Write ``<experiment>.moments.parquet`` and ``<experiment>.units.parquet`` into ``folder``.
 
@@ -27,10 +25,10 @@ def export_experiment(
     from groundswell.engine.plan_of import plan_experiment
     from groundswell.experiments.moments_form import moments_rows
 
-    computed = installation.compute([experiment], snapshot_id=snapshot_id)
+    computed = scorecards.compute([experiment], snapshot_id=snapshot_id)
     definition = computed.definitions.experiments[experiment]
     plan = plan_experiment(experiment, definition, computed.definitions.metrics)
-    units = installation.engine.unit_table(plan, computed.snapshot.snapshot_id, computed.aggregates.as_of_us)
+    units = engine.unit_table(plan, computed.snapshot.snapshot_id, computed.aggregates.as_of_us)
     moments = pa.Table.from_pylist(moments_rows(computed.aggregates))
     written: list[Path] = []
     try:

@@ -5,31 +5,43 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from groundswell.ingest.committer import Committer
 from groundswell.ingest.fingerprints import PartitionFingerprints
 from groundswell.ingest.service import IngestService
 from groundswell.ingest.upkeep import Housekeeping
 from groundswell.ingest.worker import IngestWorker
-from groundswell.log.contract import EVENTS_TOPIC
+from groundswell.lake.contract import Lake
+from groundswell.log.contract import EVENTS_TOPIC, EventLog
+from groundswell.model.clock import Clock
+from groundswell.model.faults import Faults
+from groundswell.store.control import Store
 
-if TYPE_CHECKING:
-    from groundswell.wiring.installation import Installation
-
-__all__ = ["ingest_service", "run_ingest"]
+__all__ = ["Rooms", "ingest_service", "run_ingest"]
 
 WORKERS_DEFAULT: Final = 2  # threads, one a core of the smallest machine
 POLL_S: Final = 0.5
 
 
-def ingest_service(installation: Installation, *, workers: int | None = None, upkeep: bool = True) -> IngestService:
+class Rooms(NamedTuple):
+    """The rooms that ingest needs of an installation."""
+
+    fingerprints: Path
+    log: EventLog
+    lake: Lake
+    store: Store
+    clock: Clock
+    faults: Faults
+
+
+def ingest_service(here: Rooms, *, workers: int | None = None, upkeep: bool = True) -> IngestService:
     """Return a service that is not started yet."""
-    here = installation
 
     def fingerprints(partition: int, committed: int) -> PartitionFingerprints:
         return PartitionFingerprints.open(
-            here.layout.fingerprints,
+            here.fingerprints,
             partition,
             committed,
             begins=here.log.begins(EVENTS_TOPIC)[partition],
@@ -50,9 +62,9 @@ def ingest_service(installation: Installation, *, workers: int | None = None, up
     )
 
 
-def run_ingest(installation: Installation, *, once: bool, workers: int, say: Callable[[str], None]) -> None:
+def run_ingest(here: Rooms, *, once: bool, workers: int, say: Callable[[str], None]) -> None:
     """Ingest until asked to stop, or with ``once`` until the log's present end is in the lake."""
-    service = ingest_service(installation, workers=workers)
+    service = ingest_service(here, workers=workers)
     if once:
         service.drain()
         say("everything in the log is in the lake")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from groundswell.lake.contract import Lake
     from groundswell.log.contract import EventLog
     from groundswell.store.control import Store
+    from groundswell.wiring.ingesting import Rooms
     from groundswell.wiring.notebook import ShownScorecard
 
 __all__ = ["Installation", "open_installation"]
@@ -103,7 +104,13 @@ class Installation:
         """Return a new ingest service over log and lake; the caller starts, drains and stops it."""
         from groundswell.wiring.ingesting import ingest_service
 
-        return ingest_service(self, workers=workers)
+        return ingest_service(self.ingest_rooms(), workers=workers)
+
+    def ingest_rooms(self) -> Rooms:
+        """Return what ingest works on."""
+        from groundswell.wiring.ingesting import Rooms
+
+        return Rooms(self.layout.fingerprints, self.log, self.lake, self.store, self.clock, self.faults)
 
     # --- what people ask for -----------------------------------------------------------------------------------
 
@@ -153,13 +160,13 @@ class Installation:
         """Follow an event id, or a unit, through log, fingerprints, dead letters, lake and experiments."""
         from groundswell.wiring.tracing import trace
 
-        return trace(self, what)
+        return trace(self.log, self.lake, self.store.definitions(), what)
 
     def export(self, experiment: str, folder: str | os.PathLike[str], *, snapshot_id: int | None = None) -> list[Path]:
         """Write the moments and the per-unit table of an experiment as Parquet; return the files."""
         from groundswell.wiring.exporting import export_experiment
 
-        return export_experiment(self, experiment, Path(folder), snapshot_id=snapshot_id)
+        return export_experiment(self.scorecards, self.engine, experiment, Path(folder), snapshot_id=snapshot_id)
 
     def sql(self, text: str, *, snapshot_id: int | None = None) -> pa.Table:
         """Return the answer of a read-only query over the table ``events``.
