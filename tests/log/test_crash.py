@@ -1,4 +1,4 @@
-"""A process may die between any two steps, and power may fail; what was acknowledged is there, the rest wholly or not."""
+"""A process may die at any step, and power may fail: what was acknowledged stays, all else is whole or not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from random import Random
 import pytest
 
 from groundswell.log import steps
-from groundswell.log.contract import DEAD_TOPIC, EVENTS_TOPIC, Entry, EventLog, Record
+from groundswell.log.contract import DEAD_TOPIC, EVENTS_TOPIC, Entry, Record
 from groundswell.log.rules import SegmentRules
 from groundswell.log.sqlite import SqliteEventLog
 from groundswell.model.clock import SystemClock
@@ -35,7 +35,7 @@ MOMENTS = [(step, nth) for step in ALL_STEPS for nth in ((1,) if step in ONCE el
 
 
 class History:
-    """Eight days of a log: two records a day that belong together, upkeep in between. Remembers what was acknowledged."""
+    """Eight days of a log: two records a day that belong together, then upkeep. Remembers what was acknowledged."""
 
     def __init__(self, folder: Path, faults: Faults, files: ForgetfulFiles | None = None, *, heavy: bool) -> None:
         self.heavy = heavy
@@ -67,7 +67,7 @@ class History:
         log.close()
 
 
-def check(folder: Path, clock: ManualClock, acked: int, read_all: ReadAll) -> EventLog:
+def check(folder: Path, clock: ManualClock, acked: int, read_all: ReadAll) -> SqliteEventLog:
     """Open what is left and hold it to the contract; return it."""
     log = SqliteEventLog(folder, clock=clock, partitions=2, rules=RULES)
     assert log.verify() == []

@@ -28,9 +28,9 @@ _AWAY: Final = {
 }  # fmt: skip
 
 
-def open_writer(path: Path, *, timeout_s: float = limits.log_busy_s, wal: bool = True) -> sqlite3.Connection:
+def open_writer(path: Path, *, busy_s: float = limits.log_busy_s, wal: bool = True) -> sqlite3.Connection:
     """Open ``path`` for writing; without ``wal`` the file is whole whenever nobody writes."""
-    connection = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
     try:
         if wal:
             connection.execute("PRAGMA journal_mode=WAL")
@@ -46,11 +46,13 @@ def open_writer(path: Path, *, timeout_s: float = limits.log_busy_s, wal: bool =
     return connection
 
 
-def open_reader(path: Path, *, sealed: bool = False, timeout_s: float = limits.log_busy_s) -> sqlite3.Connection:
+def open_reader(path: Path, *, sealed: bool = False) -> sqlite3.Connection:
     """Open ``path`` for reading; ``sealed`` promises that it never changes, so SQLite takes no locks."""
     mode = "mode=ro&immutable=1" if sealed else "mode=ro"
     uri = f"file:{quote(str(path.absolute()))}?{mode}"
-    connection = sqlite3.connect(uri, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=limits.log_busy_s, isolation_level=None, check_same_thread=False
+    )
     try:
         connection.execute("PRAGMA query_only=1")
         connection.execute("PRAGMA mmap_size=0")

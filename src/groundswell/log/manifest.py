@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from groundswell import limits
 from groundswell.errors import Corrupt
 from groundswell.log import steps
 from groundswell.log.contract import Origin, SegmentSummary
@@ -108,8 +109,9 @@ def create(path: Path, layout: Mapping[str, int], created_us: int, files: Files,
 class Manifest:
     """Reads the manifest when it has changed; writes it under the appender's lock. Safe to share between threads."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, busy_s: float = limits.log_busy_s) -> None:
         self.path = path
+        self._busy_s = busy_s
         self._lock = threading.Lock()
         self._version = -1
         self._state: State | None = None
@@ -139,7 +141,7 @@ class Manifest:
     def put(self, sealed: Sealed) -> None:
         """Write one row, durably; the tally of one that keeps no topic joins the totals of what was dropped."""
         with mapped(self.path):
-            connection = open_writer(self.path, wal=False)
+            connection = open_writer(self.path, busy_s=self._busy_s, wal=False)
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute(

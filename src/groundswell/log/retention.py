@@ -12,7 +12,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from groundswell.errors import Corrupt
 from groundswell.log import segment, steps
@@ -25,6 +25,8 @@ from groundswell.model.clock import US_PER_S, Clock
 from groundswell.model.faults import Faults
 
 __all__ = ["Finding", "Keeper"]
+
+_CHECKPOINT_WAIT_S: Final = 0.1  # for readers, while appends wait; what is not sealed now is sealed next time
 
 
 class Finding(NamedTuple):
@@ -121,7 +123,7 @@ class Keeper:
 
     def _checkpoint(self, path: Path) -> bool:
         with mapped(path):
-            connection = open_writer(path)
+            connection = open_writer(path, busy_s=_CHECKPOINT_WAIT_S)
             try:
                 busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:

@@ -102,7 +102,7 @@ def create(
 class Writer:
     """The one connection of a process that appends to the newest segment. Used under the appender's lock only."""
 
-    def __init__(self, path: Path, number: int, streams: Sequence[Stream]) -> None:
+    def __init__(self, path: Path, number: int, streams: Sequence[Stream], *, busy_s: float) -> None:
         self.path = path
         self.number = number
         self._numbers = {stream: index for index, stream in enumerate(streams)}
@@ -110,7 +110,7 @@ class Writer:
         self._seen_version = -1
         self._wal_bytes = 0
         with mapped(path):
-            self._connection = open_writer(path)
+            self._connection = open_writer(path, busy_s=busy_s)
             row = self._connection.execute("SELECT created_at_us FROM segment").fetchone()
         if row is None:
             raise Corrupt(f"{path} has no segment row; restore it from a backup")

@@ -84,6 +84,7 @@ class SqliteEventLog:
         self._faults = faults or NoFaults()
         self._files = files or DiskFiles()
         self._read_only = read_only
+        self._busy_s = busy_s
         self._pid = os.getpid()
         self._closed = False
         self._queue: deque[_Call] = deque()
@@ -95,7 +96,7 @@ class SqliteEventLog:
             raise NotFound(f"{self.folder} holds no log; name the folder of one")
         if not read_only:
             self._create(topic_layout(limits.log_partitions if partitions is None else partitions), busy_s)
-        self._manifest = manifest.Manifest(self.folder / "manifest.sqlite")
+        self._manifest = manifest.Manifest(self.folder / "manifest.sqlite", busy_s=busy_s)
         self._layout = self._manifest.layout
         if partitions is not None and topic_layout(partitions) != self._layout:
             self._manifest.close()
@@ -272,7 +273,9 @@ class SqliteEventLog:
         if self._writer is not None and self._writer.number != number:
             self._drop_writer()
         if self._writer is None:
-            self._writer = segment.Writer(segment_path(self.folder, number), number, self._catalog.streams)
+            self._writer = segment.Writer(
+                segment_path(self.folder, number), number, self._catalog.streams, busy_s=self._busy_s
+            )
         return self._writer
 
     def _full(self, writer: segment.Writer) -> bool:
