@@ -51,6 +51,7 @@ fingerprint_run_entries_max: Final = 2**26  # a merge holds 2 B an entry in memo
 clock_skew_s_max: Final = 300  # between machines
 ingest_read_bytes_max: Final = 8 * 1024 * 1024  # undecoded records a worker holds for one partition
 contributions_waiting_max: Final = 2  # of one worker: it writes one while the other is committed
+idle_commit_interval_s: Final = 10.0  # how old ``as_of`` may be where nothing happens; a commit is several files
 ingest_poll_s: Final = 0.05  # how often an idle worker looks into the log
 backoff_s_min: Final = 0.05  # first wait after a transient error, doubled each time
 backoff_s_max: Final = 5.0  # a store that comes back is noticed this soon

@@ -45,8 +45,7 @@ def number(value: float | None, digits: int = 4) -> str:
         return DASH
     if value == 0:
         return "0"
-    value = float(f"{value:.{digits}g}")  # 999.96 has four digits before the point, not three
-    size = abs(value)
+    size = abs(float(f"{value:.{digits}g}"))  # 999.96 to four digits has four before the point, not three
     if size < 1e-4 or size >= 1e15:
         text = f"{value:.{digits - 2}e}"
     elif size >= 10 ** (digits - 1):
