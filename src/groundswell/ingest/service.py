@@ -102,6 +102,7 @@ class IngestService:
         self._workers = [make_worker(share) for share in shares(log.partitions(EVENTS_TOPIC), workers)]
         self._queue: Queue[_Pending] = Queue(maxsize=limits.contributions_waiting_max * len(self._workers))
         self._stopping = threading.Event()
+        self._draining = threading.Event()  # somebody waits for the very end of the log
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._tally = _Tally()
@@ -153,6 +154,7 @@ class IngestService:
         """
         ends = self._log.ends(EVENTS_TOPIC)
         started_here = not self._threads
+        self._draining.set()
         self.start()
         until = None if timeout_s is None else self._clock.monotonic_s() + timeout_s
         try:
@@ -163,6 +165,7 @@ class IngestService:
                 if until is not None and self._clock.monotonic_s() > until:
                     raise Unavailable(f"ingest did not reach the end of the log within {timeout_s} s")
         finally:
+            self._draining.clear()
             if started_here or self._tally.failure is not None:
                 self.stop()
 
@@ -257,8 +260,22 @@ class IngestService:
             pending = _Pending(contribution)
             if not self._hand_over(pending, waiting):
                 return
-            if contribution.events < worker.rows_max // 2:
-                self._rest(began_s)
+            self._pause(contribution, worker.rows_max, began_s)
+
+    def _pause(self, made: Contribution, rows_max: int, began_s: float) -> None:
+        """Let the log fill, unless there was much in it."""
+        if not made.events:
+            self._idle(made)
+        elif made.events < rows_max // 2:
+            self._rest(began_s)
+
+    def _idle(self, seen: Contribution) -> None:
+        """Rest after a contribution of heartbeats alone, until events come: time alone is no reason to commit often."""
+        until_s = self._clock.monotonic_s() + limits.idle_commit_interval_s
+        while self._clock.monotonic_s() < until_s and not self._draining.is_set():
+            reached = {**self._log.ends(EVENTS_TOPIC), **{one: stop for one, (_, stop) in seen.ranges.items()}}
+            if any(self._log.pending(EVENTS_TOPIC, reached).values()) or self._stopping.wait(limits.ingest_poll_s):
+                return
 
     def _all_settled(self, waiting: Iterable[_Pending]) -> bool:
         """Wait until all are settled; False where the service stops first."""
