@@ -24,7 +24,7 @@ from typing import Any, Final
 import numba
 import numpy as np
 
-__all__ = ["close_blocks", "mark_repeats", "row_width", "sweep"]
+__all__ = ["close_blocks", "mark_repeats", "row_width", "spread_values", "sweep"]
 
 # columns of the program's tables (see program.py)
 E_START, E_END, E_RECIPE, E_ARMS, E_CLOSED, E_CELLS, E_SHARES, E_WIDTH = range(8)
@@ -44,6 +44,9 @@ _PLAIN: Final[dict[str, Any]] = {"cache": True, "nogil": True, "error_model": "n
 _I8 = numba.types.Array(numba.int8, 1, "C", readonly=True)
 _I32 = numba.types.Array(numba.int32, 1, "C", readonly=True)
 _I64 = numba.types.Array(numba.int64, 1, "C", readonly=True)
+_U8 = numba.types.Array(numba.uint8, 1, "C", readonly=True)
+_F64 = numba.types.Array(numba.float64, 1, "C", readonly=True)
+_OUT = numba.types.Array(numba.float64, 1, "C")
 _I64_2 = numba.types.Array(numba.int64, 2, "C", readonly=True)
 _F64_2 = numba.types.Array(numba.float64, 2, "C", readonly=True)
 
@@ -86,6 +89,14 @@ def mark_repeats(unit_hash: Any, event_hash: Any, repeated: Any) -> Any:  # prag
                     table[at] = row - i + 1
         i = j
     return found
+
+
+@numba.njit([numba.void(_F64, _U8, numba.int64, _OUT), numba.void(_I64, _U8, numba.int64, _OUT)], **_PLAIN)
+def spread_values(data: Any, valid: Any, offset: Any, out: Any) -> None:  # pragma: no cover - compiled
+    """Write data[offset:] to ``out``, NaN where the bit of ``valid`` is 0."""
+    for i in range(len(out)):
+        at = offset + i
+        out[i] = data[at] if (valid[at >> 3] >> (at & 7)) & 1 else np.nan
 
 
 # --- accumulators ------------------------------------------------------------------------------------------------

@@ -134,8 +134,9 @@ def columns_of(program: Program, *, arrival: bool) -> list[str]:
 
 def by_layout(program: Program, table: pa.Table) -> Rows:
     """Return rows whose unit is the layout key. Every row must have one."""
-    kinds = _ints(table, "unit_kind")
-    return _rows(program, table, _ints(table, "unit_hash"), np.where(kinds == program.unit, 0, kinds + 1))
+    kind = table.column("unit_kind").to_numpy().astype(np.int8) + np.int8(1)
+    kind[kind == program.unit + 1] = 0
+    return _rows(program, table, _ints(table, "unit_hash"), kind)
 
 
 def by_own_id(program: Program, table: pa.Table) -> Rows:
@@ -161,7 +162,7 @@ def _rows(program: Program, table: pa.Table, unit_hash: NDArray[np.int64], kind:
         arrival = np.stack([_ints(table, "received_at"), content]).astype(np.int64, copy=False)
     return Rows(
         unit_hash=unit_hash,
-        kind=kind.astype(np.int8),
+        kind=kind.astype(np.int8, copy=False),
         event=_codes(table, "type", program.event_codes),
         experiment=_codes(table, EXPOSURE_EXPERIMENT, program.experiment_codes),
         variant=_codes(table, EXPOSURE_VARIANT, program.variant_codes),
@@ -202,14 +203,28 @@ def _values(table: pa.Table, program: Program) -> NDArray[np.float64]:
     for name, code in program.value_codes.items():
         column = table.column(name)
         if pa.types.is_boolean(column.type):
-            column = column.cast(pa.uint8())
+            column = column.cast(pa.int64())
         elif not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
             if name in program.summed:
                 raise InvalidInput(f"type of value {name}", str(column.type), "must be a number to be summed")
             values[code] = np.where(column.is_valid().to_numpy(), 1.0, np.nan)
             continue
-        start = 0
-        for chunk in column.chunks:
-            values[code, start : start + len(chunk)] = chunk.to_numpy(zero_copy_only=False)
-            start += len(chunk)
+        _spread(column, values[code])
     return values
+
+
+def _spread(column: pa.ChunkedArray, out: NDArray[np.float64]) -> None:
+    """Write numbers to ``out``, NaN where there is none."""
+    dtype = np.float64 if pa.types.is_float64(column.type) else np.int64
+    column = column.cast(pa.from_numpy_dtype(dtype))
+    start = 0
+    for chunk in column.chunks:
+        here = out[start : start + len(chunk)]
+        start += len(chunk)
+        if chunk.null_count == 0:
+            here[:] = chunk.to_numpy()
+        elif chunk.null_count == len(chunk):
+            here[:] = np.nan
+        else:
+            bits, data = chunk.buffers()
+            kernels.spread_values(np.frombuffer(data, dtype), np.frombuffer(bits, np.uint8), chunk.offset, here)
