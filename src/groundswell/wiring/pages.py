@@ -2,13 +2,13 @@
 
 Invariants
     definitions and keys are answered from memory, at most a second old, and still when the store is away
-    a scorecard is computed once for a snapshot and a version of the definitions, however many people look at it
+    a scorecard is computed once for everybody who looks at it, several in one sweep
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from typing import Final
 
 import msgspec
@@ -34,11 +34,11 @@ from groundswell.web.ports import (
     RunState,
     Throughput,
 )
+from groundswell.wiring.cards import CardCache
 from groundswell.wiring.installation import Installation
 
 __all__ = ["InstalledPorts"]
 
-CACHED_MAX: Final = 256  # scorecards; about 10 kB each
 INTERVAL_S: Final = 10
 INTERVALS: Final = 30
 BEHIND_US: Final = 60 * US_PER_S
@@ -50,8 +50,7 @@ class InstalledPorts:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
         self._view = ControlView(installation.store, installation.clock)
-        self._cards: OrderedDict[tuple[str, int, int], Scorecard] = OrderedDict()
-        self._lock = threading.Lock()
+        self._cards = CardCache(installation.scorecards, installation.lake, installation.clock)
         self._letters = installation.dead_letters()  # reads on from where it was, one reader at a time
         self._refusals = Refusals(installation.log)
         self._letters_lock = threading.Lock()
@@ -105,8 +104,14 @@ class InstalledPorts:
     def experiments(self) -> tuple[ExperimentSummary, ...]:
         definitions = self.definitions()
         now_us = self._installation.clock.now_us()
+        states: dict[str, RunState] = {name: _state(one, now_us) for name, one in definitions.experiments.items()}
+        begun = [name for name, state in states.items() if state in {"running", "ended"}]
+        try:
+            cards = self._cards.cards(begun, definitions.version) if begun else {}
+        except GroundswellError:
+            cards = {}  # each experiment's own page says why
         found = [
-            self._summary(name, definition, definitions, _state(definition, now_us))
+            _summary(name, definition, states[name], cards.get(name))
             for name, definition in definitions.experiments.items()
         ]
         order: dict[RunState, int] = {"running": 0, "scheduled": 1, "draft": 2, "ended": 3}
@@ -117,7 +122,7 @@ class InstalledPorts:
         if name not in definitions.experiments:
             msg = f"no experiment is named {name!r}"
             raise NotFound(msg)
-        return msgspec.to_builtins(self._card(name, definitions))
+        return msgspec.to_builtins(self._cards.cards([name], definitions.version)[name])
 
     def dead_letters(
         self, *, reason: str | None = None, source: str | None = None, cursor: str | None = None, limit: int = 50
@@ -128,43 +133,6 @@ class InstalledPorts:
         return DeadLetterPage(letters=tuple(_shown(letter) for letter in page), reasons=reasons, next_cursor=following)
 
     # --- parts -------------------------------------------------------------------------------------------------
-
-    def _card(self, name: str, definitions: Definitions) -> Scorecard:
-        current = self._installation.lake.current()
-        key = (name, current.snapshot_id if current else 0, definitions.version)
-        with self._lock:
-            if key in self._cards:
-                self._cards.move_to_end(key)
-                return self._cards[key]
-        card = self._installation.compute([name]).scorecards[name]
-        with self._lock:
-            self._cards[key] = card
-            if len(self._cards) > CACHED_MAX:
-                self._cards.popitem(last=False)
-        return card
-
-    def _summary(
-        self, name: str, definition: ExperimentDef, definitions: Definitions, state: RunState
-    ) -> ExperimentSummary:
-        card: Scorecard | None = None
-        if state in {"running", "ended"}:
-            try:
-                card = self._card(name, definitions)
-            except GroundswellError:
-                card = None  # its own page says why
-        return ExperimentSummary(
-            name=name,
-            state=state,
-            unit=definition.unit,
-            variants=definition.variants,
-            start_us=parse_us("start", definition.start) if definition.start else None,
-            end_us=parse_us("end", definition.end) if definition.end else None,
-            metrics=definition.metrics,
-            description=definition.description,
-            units=sum(card.units.values()) if card else None,
-            srm_ok=card.srm.ok if card else None,
-            headline=_headline(card) if card else None,
-        )
 
     def _partitions(self, current: Snapshot | None) -> tuple[PartitionLag, ...]:
         log = self._installation.log
@@ -213,6 +181,22 @@ def _state(definition: ExperimentDef, now_us: int) -> RunState:
     if definition.end is not None and now_us >= parse_us("end", definition.end):
         return "ended"
     return "running"
+
+
+def _summary(name: str, definition: ExperimentDef, state: RunState, card: Scorecard | None) -> ExperimentSummary:
+    return ExperimentSummary(
+        name=name,
+        state=state,
+        unit=definition.unit,
+        variants=definition.variants,
+        start_us=parse_us("start", definition.start) if definition.start else None,
+        end_us=parse_us("end", definition.end) if definition.end else None,
+        metrics=definition.metrics,
+        description=definition.description,
+        units=sum(card.units.values()) if card else None,
+        srm_ok=card.srm.ok if card else None,
+        headline=_headline(card) if card else None,
+    )
 
 
 def _headline(card: Scorecard) -> Headline | None:
