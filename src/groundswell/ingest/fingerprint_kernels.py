@@ -280,5 +280,4 @@ def merge(
 def pack_checks(content: Any, checks: Any) -> None:  # pragma: no cover - compiled
     """Fold 64-bit content hashes to 31 bits and mark them taken: one conflict in 2**31 looks like a retry."""
     for i in range(content.size):
-        bits = np.uint64(content[i])
-        checks[i] = np.uint32((bits ^ (bits >> _HALF)) & np.uint64(0x7FFFFFFF)) | TAKEN
+        checks[i] = np.uint32((np.uint64(content[i]) * _MIX) >> np.uint64(33)) | TAKEN

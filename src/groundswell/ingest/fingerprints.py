@@ -199,7 +199,8 @@ class PartitionFingerprints:
             self._oldest_us = appended_at_us
         full = self._hot >= self._hot_max
         waiting = self._seen - self._seen_flushed
-        if full or self._fresh_count >= self._run_entries or waiting >= _SEEN_A_RUN * self._run_entries:
+        due = full or self._fresh_count >= self._run_entries or waiting >= _SEEN_A_RUN * self._run_entries
+        if due and self._covered < self._next:
             self._flush()
             if full:
                 self._empty_table()
@@ -256,8 +257,6 @@ class PartitionFingerprints:
         """Write what is not in a run yet as one."""
         oldest_us = self._oldest_us or self._log_time_us
         stretch = Stretch(self.partition, self._covered, self._next, oldest_us, self._log_time_us)
-        if stretch.start == stretch.stop:
-            return
         self._faults.reach("fingerprints.flush")
         self._runs.append(Run(write_run(self.folder, stretch, Entries.join(self._fresh), self._files)))
         self._faults.reach("fingerprints.flushed")
@@ -279,7 +278,9 @@ class PartitionFingerprints:
         if budget < min(_MERGE_STEP, self._run_entries):
             return
         self._seen_merged = self._seen
-        self._merges.extend(Merge(self.folder, inputs, self._files) for inputs in self._due())
+        for inputs in self._due():
+            with contextlib.suppress(Unavailable):  # no room for one more file: it is due again next time
+                self._merges.append(Merge(self.folder, inputs, self._files))
         for merge in list(self._merges):
             try:
                 if merge.step(budget):
