@@ -86,6 +86,14 @@ def test_what_else_a_property_says_may_change() -> None:
     assert problems(after, known=definitions()) == []
 
 
+@pytest.mark.parametrize("unit", ["", " ", "x" * 65, "a\tb\x7f"])
+def test_a_unit_is_a_word_or_two(unit: str) -> None:
+    found = problems(definitions(properties={"price": PropertyDef(type="int", unit=unit)}))
+
+    assert only(found)[:2] == ("properties.price.unit", unit)
+    assert problems(definitions(properties={"price": PropertyDef(type="int", unit="x" * 64)})) == []
+
+
 def test_deleted_properties_count_as_columns() -> None:
     many = {f"p{i}": PropertyDef(type="int") for i in range(limits.properties_max)}
     after = definitions(properties={"one_more": PropertyDef(type="int")})

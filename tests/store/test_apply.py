@@ -88,6 +88,26 @@ def test_a_problem_in_what_stands_names_the_line_that_caused_it(store: Store, ex
     ]
 
 
+def test_a_problem_in_a_long_list_names_the_line_of_the_item(store: Store) -> None:
+    text = "properties: {price: int}\nevents:\n  purchase:\n    properties:\n      - price\n      - prize\n"
+
+    with pytest.raises(InvalidDefinitions) as caught:
+        store.apply(Manifest.parse(text, file="shop.yaml"), by="ada")
+
+    assert str(caught.value) == (
+        "shop.yaml:6: events.purchase.properties == 'prize', must be a defined property; did you mean price?"
+    )
+
+
+def test_a_field_that_is_missing_is_told_with_the_line_of_its_object(store: Store) -> None:
+    text = "metrics:\n  a: {type: conversion, event: exposure}\n  b:\n    type: mean\n"
+
+    with pytest.raises(InvalidDefinitions) as caught:
+        store.apply(Manifest.parse(text, file="shop.yaml"), by="ada")
+
+    assert str(caught.value).startswith("shop.yaml:3: metrics.b.event == None, must be given")
+
+
 def test_a_dry_run_says_the_same_and_does_nothing(store: Store, example: str) -> None:
     wanted = store.apply(Manifest.parse(example), by="ada", dry_run=True)
 

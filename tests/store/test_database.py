@@ -182,6 +182,22 @@ def test_a_new_database_that_someone_locks_is_unavailable(tmp_path: Path, monkey
     Store.open(path, SystemClock()).close()
 
 
+def test_a_commit_is_on_disk_when_it_returns(store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_connect = getattr(connect, "_on_connect")  # noqa: B009 - a private name
+    seen: list[tuple[object, ...]] = []
+
+    def look(connection: sqlite3.Connection, record: object) -> None:
+        on_connect(connection, record)
+        names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        seen.append(tuple(connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names))
+
+    monkeypatch.setattr(connect, "_on_connect", look)
+    again = Store.open(store.path, clock)
+    again.close()
+
+    assert set(seen) == {("wal", 2, 1, 5_000)}
+
+
 def test_a_full_disk_loses_nothing_and_changes_nothing(
     store: Store, clock: ManualClock, example: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -235,6 +235,8 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "a tab": ("events:\n\tview: {}", "cannot be read"),
     "an open quote": ('events: {view: {description: "no end', "cannot be read"),
     "a list for a key": ("events: {[a, b]: {}}", "key == 'a list or mapping', must be text"),
+    "a merge of a word": ("events: {view: {<<: nothing}}", "must merge a mapping or a list of mappings"),
+    "an alias into another document": ("x-a: &a {}\n---\nevents: {view: *a}", "must name an anchor that ends above it"),
     "a lone list": ("- events", "must be a mapping of sections"),
     "a lone word": ("events", "must be a mapping of sections"),
     "a list of events": ("events: [view]", "must be a mapping of event names"),

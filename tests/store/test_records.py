@@ -41,6 +41,7 @@ def test_the_same_file_with_another_mapping_is_another_import(store: Store) -> N
     store.import_started(FILE, "sha256:other", "hillstrom.csv.gz")
 
     assert [one.mapping_digest for one in store.imports()] == [MAPPING, "sha256:other"]
+    assert store.import_finished(FILE, MAPPING, rows=0).counts == {}
     assert store.find_import("sha256:nowhere", MAPPING) is None
 
 

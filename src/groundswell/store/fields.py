@@ -61,10 +61,8 @@ class FieldReader:
             inspect.StrType: self._text,
             inspect.IntType: self._int,
             inspect.FloatType: self._float,
-            inspect.BoolType: self._bool,
             inspect.LiteralType: self._literal,
             inspect.VarTupleType: self._items,
-            inspect.ListType: self._items,
             inspect.DictType: self._dict,
             inspect.StructType: self._struct,
             inspect.UnionType: self._union,
@@ -125,15 +123,6 @@ class FieldReader:
             return self.note(path, scalar.text, "must be a finite number", scalar.line, next_step)
         return float(scalar.text)
 
-    def _bool(self, wanted: inspect.BoolType, node: Node, path: Path) -> Any:
-        del wanted
-        scalar = self._scalar(node, path, "must be true or false")
-        if scalar is None:
-            return _BAD
-        if scalar.quoted or scalar.text not in ("true", "false"):
-            return self.note(path, scalar.text, "must be true or false", scalar.line)
-        return scalar.text == "true"
-
     def _literal(self, wanted: inspect.LiteralType, node: Node, path: Path) -> Any:
         values = [str(value) for value in wanted.values]
         rule = f"must be one of {', '.join(values)}"
@@ -150,7 +139,7 @@ class FieldReader:
         (inner,) = [one for one in wanted.types if not isinstance(one, inspect.NoneType)]
         return self._value(inner, node, path)
 
-    def _items(self, wanted: inspect.VarTupleType | inspect.ListType, node: Node, path: Path) -> Any:
+    def _items(self, wanted: inspect.VarTupleType, node: Node, path: Path) -> Any:
         if not isinstance(node, SequenceNode):
             next_step = f"write [{node.text}]" if isinstance(node, ScalarNode) and not node.is_null else None
             return self.note(path, _shown(node), "must be a list", node.line, next_step)
@@ -159,9 +148,7 @@ class FieldReader:
             items.append(self._value(wanted.item_type, item, path))
             if isinstance(item, ScalarNode):
                 self.place((*path, item.text), item.line)
-        if any(isinstance(item, _Bad) for item in items):
-            return _BAD
-        return tuple(items) if isinstance(wanted, inspect.VarTupleType) else items
+        return _BAD if any(isinstance(item, _Bad) for item in items) else tuple(items)
 
     def _dict(self, wanted: inspect.DictType, node: Node, path: Path) -> Any:
         if not isinstance(node, MappingNode):
