@@ -27,7 +27,7 @@ BROKEN = [
     b'"\x00"', b'"\\ud800"', b'"\\ude00"', b'"\\ud800\\u0041"', b'"\\ud800x"', b'"\xff"', b'"\xc3"', b'"\xc0\x80"',
     b'"\xed\xa0\x80"', b'"\xf4\x90\x80\x80"', b'"\xf8\x88\x80\x80\x80"', b'"\xe0\x80\x80"', b"\xef\xbb\xbf1",
     b"/**/1", b"1//", b"\x0c1", b"\xc2\xa01", b"undefined",
-    b"[" *(limits.json_depth_max + 1) + b"]" *(limits.json_depth_max + 1), b'{"a":' * 10_000, b"[" * 100_000,
+    b"[" * (limits.json_depth_max + 1) + b"]" * (limits.json_depth_max + 1), b'{"a":' * 10_000, b"[" * 100_000,
 ]  # fmt: skip
 
 
