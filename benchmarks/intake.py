@@ -1,8 +1,8 @@
 """HTTP intake, fsynced: the sender on the same cores as the collector and its log.
 
-    python benchmarks/intake.py batches    batches of 500, as fast as answers come          target >= 150k events/s for 60 s
-    python benchmarks/intake.py paced      batches of 500 at 50k events/s                   target p99 <= 100 ms, memory flat
-    python benchmarks/intake.py single     one event a request over 256 connections         target >= 5k/s
+    python benchmarks/intake.py batches    batches of 500, as fast as answers come     target >= 150k events/s for 60 s
+    python benchmarks/intake.py paced      batches of 500 at 50k events/s              target p99 <= 100 ms, memory flat
+    python benchmarks/intake.py single     one event a request over 256 connections    target >= 5k/s
     python benchmarks/intake.py decode     bytes to typed batches, on one thread, no HTTP
     options: --seconds 60, --workers 2, --connections N, --rate 50000, --keep FOLDER
 
@@ -101,9 +101,7 @@ class Watched:
                 pages = [Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split() for pid in self.pids()]
             except OSError:
                 return
-            self.samples.append(
-                sum(int(page[1]) - int(page[2]) for page in pages) * 4096
-            )  # shared pages once is enough
+            self.samples.append(sum(int(page[1]) - int(page[2]) for page in pages) * 4096)
 
     def close(self) -> None:
         self._stop.set()

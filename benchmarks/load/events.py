@@ -1,4 +1,4 @@
-"""Events as an app would send them: five types, eight envelope fields, three to five properties, about 295 B of JSON."""
+"""Events as an app sends them: five types, eight envelope fields, three to five properties, about 295 B of JSON."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _WEIGHTS = (60, 15, 5, 15, 5)
 
 def definitions() -> Definitions:
     kinds = {
-        "revenue": "float", "currency": "string", "items": "int", "gift": "bool", "watch_ms": "int", "video_id": "string",
-        "position": "int", "query": "string", "score": "float", "creative_id": "string",
+        "revenue": "float", "currency": "string", "items": "int", "gift": "bool", "watch_ms": "int",
+        "video_id": "string", "position": "int", "query": "string", "score": "float", "creative_id": "string",
     }  # fmt: skip
     return Definitions(
         version=1,

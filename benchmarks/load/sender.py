@@ -1,7 +1,7 @@
 """A sender of prepared HTTP requests: as many connections as asked, closed loop or at a steady rate.
 
-At a rate, a request's time runs from when it was due, not from when a connection was free to send it, so that a stall of
-the server is not hidden by senders that wait for it.
+At a rate, a request's time runs from when it was due, not from when a connection was free to send it, so that a stall
+of the server is not hidden by senders that wait for it.
 """
 
 from __future__ import annotations
