@@ -155,9 +155,17 @@ def measure(options: argparse.Namespace, requests_of: Any, *, batch: int, connec
 
 
 def report(
-    options: argparse.Namespace, sent: Sent, watched: Watched, *, batch: int, connections: int, cpu_s: float, own_s: float,
+    options: argparse.Namespace,
+    sent: Sent,
+    watched: Watched,
+    *,
+    batch: int,
+    connections: int,
+    cpu_s: float,
+    own_s: float,
     folder: Path,
-) -> None:  # fmt: skip
+) -> None:
+    held = logged(folder)
     events_sent = sent.requests * batch
     half = len(watched.samples) // 2
     result = {
@@ -178,13 +186,13 @@ def report(
             "first_half_max": max(watched.samples[:half], default=0) // 2**20,
             "second_half_max": max(watched.samples[half:], default=0) // 2**20,
         },
-        "log_bytes_per_event": round(log_bytes(folder) / max(1, logged(folder)), 1),
-        "logged": logged(folder),
+        "log_bytes_per_event": round(log_bytes(folder) / max(1, held), 1),
+        "logged": held,
     }
     write(result)
     acknowledged = sent.statuses.get(200, 0) * batch
-    if result["logged"] < acknowledged:
-        raise SystemExit(f"acknowledged == {acknowledged}, but the log holds {result['logged']}")
+    if held < acknowledged:
+        raise SystemExit(f"acknowledged == {acknowledged}, but the log holds {held}")
     if not options.keep:
         shutil.rmtree(folder)
 
