@@ -404,14 +404,17 @@ def test_quotes_newlines_and_naughty_text_survive(bench: Any, bring: Any, tmp_pa
 # --- spread over processes ---------------------------------------------------------------------------------------
 
 
-def test_several_processes_give_the_same_as_one(bench: Any, bring: Any, tmp_path: Path) -> None:
-    path = write_ndjson(tmp_path / "a.ndjson", 400)
+def test_several_processes_give_the_same_as_one(
+    bench: Any, bring: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("groundswell.limits.import_chunk_bytes", 200_000)  # more than a pipe holds, both ways
+    path = write_ndjson(tmp_path / "a.ndjson", 30_000)
 
     report = bring(path, AS_IS, processes=2)
 
     ingest(bench)
-    assert report.progress.accepted == 400
-    assert len(bench.ids()) == 400
+    assert report.progress.accepted == 30_000
+    assert len(bench.ids()) == 30_000
 
 
 def test_ids_are_the_same_for_ever(bench: Any, bring: Any, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from queue import Queue
+from threading import Thread
 from typing import TYPE_CHECKING, Final, Literal
 
 from groundswell.errors import Unavailable
@@ -97,16 +99,27 @@ class _Pool:
 
 def _serve(end: Connection, make: Make) -> None:
     """Answer chunks until the other end closes."""
-    with suppress(EOFError, OSError, KeyboardInterrupt):
-        try:
-            decoder = make()
-        except Exception as error:  # noqa: BLE001 - told to the parent, which raises it
-            end.recv()
-            end.send(("error", error))
-            return
+    asked: Queue[tuple[Chunk, int] | None] = Queue(maxsize=_AHEAD + 1)
+    Thread(target=_listen, args=(end, asked), daemon=True).start()
+    with suppress(OSError, KeyboardInterrupt):
+        decoder = make()
+        while (question := asked.get()) is not None:
+            end.send(_answer(decoder, *question))
+
+
+def _listen(end: Connection, asked: Queue[tuple[Chunk, int] | None]) -> None:
+    """Take chunks in while answers go out: two pipes that are full at once would stand still for ever."""
+    with suppress(EOFError, OSError):
         while True:
-            chunk, received_at_us = end.recv()
-            end.send(("ok", decoder.decode(chunk, received_at_us)))
+            asked.put(end.recv())
+    asked.put(None)
+
+
+def _answer(decoder: ChunkDecoder, chunk: Chunk, received_at_us: int) -> _Answer:
+    try:
+        return "ok", decoder.decode(chunk, received_at_us)
+    except Exception as error:  # noqa: BLE001 - told to the parent, which raises it
+        return "error", error
 
 
 def _died(error: Exception) -> Unavailable:
