@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from groundswell.engine import reference
 from groundswell.engine.local import LocalEngine
+from groundswell.lake.iceberg import IcebergLake
 from groundswell.model.plan import Aggregates, ExperimentPlan, ExperimentResult, MetricPlan, Plan, Term
+from groundswell.testing.clock import ManualClock
 from groundswell.testing.lake import MemoryLake
 
 METRICS = (
@@ -131,7 +135,7 @@ def bytes_of(answer: Aggregates) -> list[Any]:
     range_rows=st.sampled_from([1, 3, 100]),
     pool_rows=st.sampled_from([1, 9, 100]),
 )
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_layout_and_any_cut_give_the_reference_to_the_same_bytes(
     world: Any, layout: Layout, threads: int, range_rows: int, pool_rows: int
 ) -> None:
@@ -146,3 +150,35 @@ def test_any_layout_and_any_cut_give_the_reference_to_the_same_bytes(
     assert bytes_of(answer) == bytes_of(plain)
     for name, expected in reference.execute(table, PLAN, AS_OF_US).items():
         assert_close(answer.experiments[name], expected)
+
+
+@given(layout=layouts(), range_rows=st.sampled_from([1, 10, 100]))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_iceberg_files_give_the_same_bytes_as_memory(
+    world: Any, tmp_path_factory: pytest.TempPathFactory, layout: Layout, range_rows: int
+) -> None:
+    table = world.table(layout.rows)
+    files = files_of(table, layout)
+    folder: Path = tmp_path_factory.mktemp("lake")
+    iceberg = world.fill(IcebergLake(folder, clock=ManualClock()), files, as_of_us=AS_OF_US)
+    memory = world.fill(MemoryLake(), [(table, 0)], as_of_us=AS_OF_US)
+
+    on_disk = LocalEngine(iceberg, threads=2, range_rows=range_rows).execute(PLAN)
+
+    assert bytes_of(on_disk) == bytes_of(LocalEngine(memory).execute(PLAN))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_change_no_bit_of_a_large_world(world: Any, threads: int) -> None:
+    rng = np.random.default_rng(11)
+    rows: list[Any] = []
+    for user in range(3_000):
+        rows.append(world.exposure(f"u{user}", "control" if user % 2 else "treatment", int(rng.integers(0, 400))))
+        rows += [world.purchase(f"u{user}", int(rng.integers(0, 900)), float(rng.gamma(2.0, 7.0))) for _ in range(3)]
+    lake = world.fill(MemoryLake(), [(world.table(rows), 0)])
+    plan = Plan((world.plan(world.REVENUE, world.ORDER_VALUE, world.BUYERS),))
+
+    alone = LocalEngine(lake, threads=1, range_rows=10**9).execute(plan)
+    together = LocalEngine(lake, threads=threads, range_rows=100, pool_rows=1_000).execute(plan)
+
+    assert bytes_of(together) == bytes_of(alone)

@@ -197,8 +197,10 @@ def read_file(path: str, wanted: pa.Schema, unit_hash: tuple[int, int] | None) -
         FileNotFoundError: the file is not there.
         pa.ArrowInvalid: it is no Parquet file.
     """
-    coded = [field.name for field in wanted if pa.types.is_dictionary(field.type)]
-    with pq.ParquetFile(path, memory_map=False, read_dictionary=coded) as file:
+    metadata = pq.read_metadata(path)
+    present = set(metadata.schema.names)
+    coded = [field.name for field in wanted if pa.types.is_dictionary(field.type) and field.name in present]
+    with pq.ParquetFile(path, metadata=metadata, memory_map=False, read_dictionary=coded) as file:
         names = set(file.schema_arrow.names)
         columns = [field.name for field in wanted if field.name in names]
         if unit_hash is None:
