@@ -86,11 +86,14 @@ def opened(chromium: Browser) -> Iterator[Callable[..., Page]]:
 # --- size ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", [320, 360, 768, 860, 1024, 1280])
+@pytest.mark.parametrize("width", [320, 360, 768, 860, 1280])
 def test_no_page_scrolls_sideways_at_any_width(site: str, opened: Callable[..., Page], width: int):
     page = opened(site, width=width)
     for name, path in PATHS.items():
+        if name == "wide" and width not in {360, 860}:
+            continue  # slow to lay out; at these it is narrowest in either form
         page.goto(site + path)
+        page.evaluate(_UNFOLD)
 
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{name} at {width}"
         assert page.evaluate(_OUTSIDE) == [], f"{name} at {width}"
@@ -106,7 +109,7 @@ def test_text_stands_out_from_what_is_behind_it(site: str, opened: Callable[...,
         if name == "wide":
             continue  # nothing but more of the same
         page.goto(site + path)
-        page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+        page.evaluate(_UNFOLD)
 
         faint = page.evaluate(_FAINT)
 
@@ -311,6 +314,8 @@ def test_pictures_of_every_page_can_be_taken(site: str, opened: Callable[..., Pa
 def _balanced(ports: Any) -> Any:
     return msgspec.structs.replace(ports.overview_value, sources=ports.overview_value.sources[:2])
 
+
+_UNFOLD = "document.querySelectorAll('details').forEach(one => { one.open = true; })"
 
 _FOCUSABLE = """[...document.querySelectorAll('a[href], button, input, summary, [tabindex="0"]')]
     .filter(one => one.checkVisibility()).length"""

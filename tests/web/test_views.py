@@ -91,6 +91,21 @@ def test_the_relative_interval_is_drawn_where_there_is_one(cards: Any):
     assert given.bar != scaled.bar
 
 
+def test_both_intervals_of_a_row_are_on_one_scale(cards: Any):
+    relative = {"estimate": 0.03, "low": 0.01, "high": 0.05}
+    row = _one(cards, relative=relative, always_valid_relative={"low": 0.0, "high": 0.06})
+
+    assert row.bar is not None
+    assert row.other_bar is not None
+    assert row.other_bar.width == pytest.approx(row.bar.width * 4 / 6, rel=1e-3)
+
+
+def test_few_tick_labels_are_kept_on_a_phone(cards: Any):
+    ticks = view_scorecard(cards["running"]).ticks
+
+    assert [tick.label for tick in ticks if not tick.minor] == ["0", "+10%", "+20%"]
+
+
 def test_expected_counts_and_expected_shares_say_the_same(cards: Any):
     counts = cards["running"]
     shares = counts | {"srm": counts["srm"] | {"expected": {"control": 0.5, "treatment": 0.5}}}
@@ -174,7 +189,7 @@ def test_throughput_may_know_only_commits():
 
     assert (view.stats[1].name, view.stats[1].value, view.stats[1].unit) == ("Committed", "3", "/ 10 s")
     assert view.flow is not None
-    assert (view.flow.accepted, view.flow.per) == ("", "in 10 s")
+    assert (view.flow.line_name, view.flow.committed, view.flow.per) == ("committed", "", "in 10 s")
 
 
 def test_the_list_withholds_what_a_broken_split_cannot_say(ports: Any, clock: Any):

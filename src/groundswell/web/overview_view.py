@@ -64,8 +64,9 @@ class Ledger:
 class Flow:
     """The throughput chart: points in a box of 1000 x 100."""
 
-    accepted: str
-    committed: str
+    line: str
+    line_name: str
+    committed: str  # beside the line of accepted events; empty where there is only one line
     scale: tuple[tuple[str, float], ...]  # label and place in per cent from the top
     begins: str
     ends: str
@@ -216,8 +217,9 @@ def _flow(throughput: Throughput) -> Flow | None:
         ("accepted", throughput.accepted[-1]) if throughput.accepted else ("committed", throughput.committed[-1])
     )
     return Flow(
-        accepted=polyline(throughput.accepted, top),
-        committed=polyline(throughput.committed, top),
+        line=polyline(throughput.accepted or throughput.committed, top),
+        line_name=word,
+        committed=polyline(throughput.committed, top) if throughput.accepted else "",
         scale=tuple((text.count(round(step * line)), round(100 - 100 * line / lines, 2)) for line in range(lines + 1)),
         begins=text.moment(begins_us, throughput.ends_at_us),
         ends=text.moment(throughput.ends_at_us, throughput.ends_at_us),

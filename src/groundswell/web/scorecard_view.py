@@ -39,11 +39,11 @@ TYPE_WORDS: Final = {"conversion": "share of units", "mean": "mean per unit", "r
 
 
 class TickLabel(NamedTuple):
-    """A tick of the axis with its text; ``edge`` says which side its text must not cross."""
+    """A tick of the axis with its text; a ``minor`` one is left out where there is little room."""
 
     at: float
     label: str
-    edge: Literal["start", "middle", "end"]
+    minor: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +254,14 @@ def _plotted(result: Result, shown: str) -> Interval | None:
     return _scaled(_acted_on(result, shown), result.baseline_mean)
 
 
+def _fixed_beside(result: Result) -> Interval | None:
+    """Return the fixed-horizon interval on the scale on which the always-valid one is drawn."""
+    given = result.always_valid_relative
+    if given is not None and (given.low is not None or given.high is not None):
+        return result.relative
+    return _scaled(result.absolute, result.baseline_mean)
+
+
 def _scaled(interval: Interval | None, mean: float | None) -> Interval | None:
     if interval is None or not mean or (interval.low is None and interval.high is None):
         return None
@@ -275,7 +283,7 @@ def _row(result: Result, card: Card, axis: Axis | None) -> Row:
     if relative is None:
         difference, also = also, ""
     shown = _interval(result, interval)
-    other = _scaled(result.absolute, result.baseline_mean) if card.shown == "always_valid" else None
+    other = _fixed_beside(result) if card.shown == "always_valid" else None
     kind = "always-valid" if card.shown == "always_valid" else "fixed-horizon"
     estimate = relative
     if estimate is None and absolute is not None and result.baseline_mean:
@@ -347,13 +355,11 @@ def tick_labels(axis: Axis | None) -> tuple[TickLabel, ...]:
     """Return the axis's ticks as relative differences in words."""
     if axis is None:
         return ()
+    zero = next(place for place, tick in enumerate(axis.ticks) if tick.value == 0)
+    crowded = len(axis.ticks) > 5
     return tuple(
-        TickLabel(
-            tick.at,
-            _tick_text(tick.value),
-            "start" if tick.at < 7 else "end" if tick.at > 93 else "middle",
-        )
-        for tick in axis.ticks
+        TickLabel(tick.at, _tick_text(tick.value), crowded and (place - zero) % 2 == 1)
+        for place, tick in enumerate(axis.ticks)
     )
 
 
