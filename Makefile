@@ -18,11 +18,13 @@ check: setup-dev           ## style, types, generated docs
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python -m groundswell.cli.reference --check
+	$(BIN)/groundswell schema --check docs/reference/definitions.schema.json
 
 fix: setup-dev             ## format, and write generated docs anew
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python -m groundswell.cli.reference
+	$(BIN)/groundswell schema > docs/reference/definitions.schema.json
 
 sim: setup-dev             ## one seeded fault simulation: make sim SEED=7
 	$(BIN)/groundswell simulate --seed $(SEED)

@@ -45,4 +45,6 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, titl
     for row in rows:
         table.add_row(*("" if cell is None else f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    sys.stdout.write("\n".join(line.rstrip() for line in captured.get().splitlines() if line.strip()) + "\n")

@@ -14,6 +14,7 @@ from groundswell.errors import InvalidInput
 __all__ = ["Clock", "SystemClock", "duration_s", "format_us", "parse_us"]
 
 US_PER_S: Final = 1_000_000
+_DATE_CHARS: Final = len("2026-01-05")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DURATION_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -51,7 +52,7 @@ def parse_us(name: str, value: str | date | datetime) -> int:
     """Return a moment in microseconds from RFC 3339 text or a date (its midnight UTC).
 
     Raises:
-        InvalidInput: ``value`` is not a date or time, or is a time without an offset.
+        InvalidInput: ``value`` is not a date or a time, or is a time without an offset.
 
     >>> parse_us("start", "2026-01-05")
     1767571200000000
@@ -59,7 +60,7 @@ def parse_us(name: str, value: str | date | datetime) -> int:
     moment: date | datetime
     if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(value)
+            moment = date.fromisoformat(value) if len(value) == _DATE_CHARS else datetime.fromisoformat(value)
         except ValueError:
             raise InvalidInput(
                 name, value, "must be a date or an RFC 3339 time", next_step="write 2026-01-05 or 2026-01-05T09:30:00Z"
@@ -69,7 +70,7 @@ def parse_us(name: str, value: str | date | datetime) -> int:
     if not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
+        raise InvalidInput(name, str(value), "must say its offset", next_step="write 2026-01-05T09:30:00Z")
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 

@@ -8,6 +8,7 @@ Invariants
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,15 +62,22 @@ def run_demo(folder: Path, *, people: int, seed: int, say: Say, progress: Say) -
         checks = _show(installation, world, say)
         took_s = clock.monotonic_s() - begun_s
     say(f"\nall of it took {took_s:.0f} s; everything is in {folder}")
+    program = _program()
     say("look next:")
-    say(f"  groundswell up --data {data}          # pages, API and ingest; Ctrl-C stops them")
-    say(f"  groundswell scorecard new_checkout --data {data}")
-    say(f'  groundswell sql "select type, count(*) from events group by 1" --data {data}')
-    say(f"  groundswell audit --data {data}")
+    say(f"  {program} up --data {data}          # pages, API and ingest; Ctrl-C stops them")
+    say(f"  {program} scorecard new_checkout --data {data}")
+    say(f'  {program} sql "select type, count(*) from events group by 1" --data {data}')
+    say(f"  {program} audit --data {data}")
     broken = [check.promise for check in checks if not check.kept]
     if broken:
         msg = "broken: " + "; ".join(broken)
         raise PromiseBroken(msg)
+
+
+def _program() -> str:
+    """Return the program as it was called, so that what is printed can be pasted."""
+    called = Path(sys.argv[0])
+    return sys.argv[0] if called.name == "groundswell" else "groundswell"
 
 
 def _fresh(folder: Path) -> Path:
