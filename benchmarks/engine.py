@@ -2,11 +2,11 @@
 
     python benchmarks/engine.py portfolio     100 experiments x 20 metrics, 20M events + 60M exposures, beside DuckDB
     python benchmarks/engine.py single        one experiment x 20 metrics, 100M events
-    options: --scale 0.05 (of the rows), --data FOLDER (kept and used again), --threads 2
+    options: --scale 0.05 (of the rows), --data FOLDER (kept and used again), --threads 2, --out FILE
 
-The data: users in order of unit_hash, written as sorted runs as compaction writes them. A user of the portfolio is in 60 of
-100 experiments and has 20 events of 4 types, all at random times. DuckDB answers one query an experiment (10 of them are
-timed) from the same files. Its queries leave repeats out of account, the engine does not.
+The data: users in order of unit_hash, written as sorted runs as compaction writes them. A user of the portfolio is in
+60 of 100 experiments and has 20 events of 4 types, all at random times. DuckDB answers one query an experiment (10 of
+them are timed) from the same files. Its queries leave repeats out of account, the engine does not.
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ def block(
     experiment[:, :exposures] = np.argsort(rng.random((users, experiments)), axis=1)[:, :exposures]
     variant[:, :exposures] = (hashes[:, np.newaxis] >> (experiment[:, :exposures] % 60)) & 1
     order = np.argsort(ts, axis=1)
-    kind, experiment, variant, ts = (np.take_along_axis(part, order, axis=1).ravel() for part in (kind, experiment, variant, ts))
+    kind, experiment, variant, ts = (
+        np.take_along_axis(part, order, axis=1).ravel() for part in (kind, experiment, variant, ts)
+    )
     bought, viewed = kind == 3, kind == 0
     moment = pa.timestamp("us", tz="UTC")
     return pa.table(
@@ -153,7 +155,8 @@ def make_lake(folder: Path, *, users: int, experiments: int, exposures: int, eve
         files.append(lake.write(table, sorted_run=1))
         say(f"\r  writing {min(start + step, users) / users:.0%}", end="")
     lake.commit(lambda _: Change(add=files, state=IngestState(watermarks_us={0: AS_OF_US})))
-    say(f"\r  wrote {sum(file.rows for file in files):,} rows, {sum(file.bytes for file in files) / 1e9:.2f} GB, {len(files)} files")
+    rows, size = sum(file.rows for file in files), sum(file.bytes for file in files) / 1e9
+    say(f"\r  wrote {rows:,} rows, {size:.2f} GB, {len(files)} files")
     done.write_text(json.dumps(shape))
     return lake
 
@@ -258,7 +261,7 @@ def single(folder: Path, scale: float, threads: int) -> dict[str, Any]:
     lake = make_lake(folder, users=int(4_000_000 * scale), experiments=1, exposures=1, events=25)
     answer, wall, cpu = timed(lake, plan_of(1), threads)
     units = sum(answer.experiments["exp_000"].units.values())
-    say(f"  engine: one experiment x 20 metrics, {units:,} units in {wall:.2f} s, CPU {cpu:.2f} s, peak {peak_gb():.2f} GB")
+    say(f"  engine: one experiment x 20 metrics, {units:,} units in {wall:.2f} s, CPU {cpu:.2f} s")
     return {"engine_s": wall, "engine_cpu_s": cpu, "units": units, "peak_gb": peak_gb()}
 
 
@@ -272,14 +275,31 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--data", type=Path, default=None)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path, default=None, help="default: results/engine-WHAT.json beside this file")
     asked = parser.parse_args()
+    load = os.getloadavg()[0]
     run = {"portfolio": portfolio, "single": single}[asked.what]
     with tempfile.TemporaryDirectory() as temporary:
         folder = (asked.data or Path(temporary)) / f"{asked.what}-{asked.scale}"
         folder.mkdir(parents=True, exist_ok=True)
         say(f"{asked.what}: scale {asked.scale}, {asked.threads} threads")
         result = run(folder, asked.scale, asked.threads)
-    say(json.dumps({"benchmark": f"engine_{asked.what}", "scale": asked.scale, "threads": asked.threads, **result}))
+    report = {
+        "benchmark": f"engine-{asked.what}",
+        "machine": {
+            "cores": os.cpu_count(),
+            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
+        },
+        "scale": asked.scale,
+        "threads": asked.threads,
+        "load_before": round(load, 2),
+        "result": {
+            name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in result.items()
+        },
+    }
+    out = asked.out or Path(__file__).parent / "results" / f"engine-{asked.what}.json"
+    out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    say(f"  written to {out}")
 
 
 if __name__ == "__main__":

@@ -57,8 +57,8 @@ class ExperimentResult:
     """Moments by metric and variant.
 
     ``units`` counts exposed units by variant; a windowed metric's moments have only those whose window has closed.
-    ``excluded`` counts what was left out, by reason: ``two_variants`` (units), ``unknown_variant`` (units),
-    ``no_unit`` (exposure rows that lack the experiment's unit).
+    ``excluded`` counts what was left out, by reason: ``unknown_variant`` (units that saw a variant which the experiment
+    has not), ``two_variants`` (other units that saw two), ``no_unit`` (exposures that lack the experiment's unit).
     """
 
     units: dict[str, int]
