@@ -257,8 +257,14 @@ class Run:
                 raise Corrupt(f"{path}: its {what} does not match its checksum; it is rebuilt from the log")
         if int(self.directory[-1]) != self.entries or (np.diff(self.directory.astype(np.int64)) < 0).any():
             raise Corrupt(f"{path}: its directory does not rise to {self.entries}; it is rebuilt from the log")
-        if sizes.first < size:
-            self._map.madvise(mmap.MADV_RANDOM, sizes.first)  # searches jump; reading ahead would only fill memory
+        self._body_at = sizes.first if sizes.first < size else None
+        if self._body_at is not None:
+            self._map.madvise(mmap.MADV_RANDOM, self._body_at)  # searches jump; reading ahead would only fill memory
+
+    def release(self) -> None:
+        """Give back the memory of body pages that were looked at; the system may keep them cached."""
+        if self._body_at is not None:
+            self._map.madvise(mmap.MADV_DONTNEED, self._body_at)
 
     def verify(self) -> bool:
         """Read the whole body and say whether it matches its checksums."""

@@ -260,6 +260,8 @@ class PartitionFingerprints:
         self._faults.reach("fingerprints.flush")
         self._runs.append(Run(write_run(self.folder, stretch, Entries.join(self._fresh), self._files)))
         self._faults.reach("fingerprints.flushed")
+        for run in self._runs:
+            run.release()
         self._fresh, self._fresh_count, self._oldest_us = [], 0, 0
         self._covered = self._next
         self._seen_flushed = self._seen

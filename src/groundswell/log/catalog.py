@@ -120,8 +120,9 @@ class Catalog:
 
     def tally(self) -> StreamTally:
         """Return all events ever appended by (stream, source, origin)."""
-        places = self.refresh()
-        state = self._state
+        self.refresh()
+        with self._lock:  # the two belong together
+            places, state = self._places, self._state
         assert state is not None
         totals: Counter[tuple[Stream, str, segment.Origin]] = Counter(state.dropped)
         for place in places:

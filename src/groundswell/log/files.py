@@ -67,6 +67,7 @@ class AppenderLock:
     def __init__(self, path: Path, *, wait_s: float) -> None:
         self._path = path
         self._wait_s = wait_s
+        self._held = self._next = -1
         self._clock = SystemClock()  # other processes live in real time, whatever clock the log was given
         self._held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._next = os.open(path.with_name(path.name + ".next"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -90,8 +91,13 @@ class AppenderLock:
             fcntl.flock(self._held, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        os.close(self._held)
-        os.close(self._next)
+        for handle in (self._held, self._next):
+            if handle >= 0:
+                os.close(handle)
+        self._held = self._next = -1
+
+    def __del__(self) -> None:
+        self.close()
 
     def _take(self, handle: int, deadline: float) -> None:
         patient = self._clock.monotonic_s() + _PATIENT_S

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from groundswell.errors import Corrupt
+from groundswell.errors import Corrupt, RetentionGap
 from groundswell.log import segment, steps
 from groundswell.log.catalog import Catalog, Place, segment_path, thinned_path
 from groundswell.log.driver import mapped, open_writer
@@ -119,6 +119,8 @@ class Keeper:
                     findings.extend(self._recount(place, connection))
             except Corrupt as error:
                 findings.append(Finding(place.number, str(place.path), str(error)))
+            except RetentionGap:  # dropped while we looked at others
+                continue
         return findings
 
     def _checkpoint(self, path: Path) -> bool:

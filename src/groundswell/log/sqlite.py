@@ -25,6 +25,7 @@ from groundswell.errors import Corrupt, GroundswellError, InvalidInput, NotFound
 from groundswell.log import manifest, segment, steps
 from groundswell.log.catalog import Catalog, segment_path
 from groundswell.log.contract import Entry, Origin, Record, SegmentSummary
+from groundswell.log.copying import copy_log
 from groundswell.log.driver import mapped
 from groundswell.log.files import AppenderLock, DiskFiles, Files
 from groundswell.log.retention import Finding, Keeper
@@ -210,6 +211,11 @@ class SqliteEventLog:
         """Recount what is kept against checksums, tallies, summaries and the chain of digests; return what is off."""
         self._check_open()
         return self._keeper.verify()
+
+    def copy_to(self, folder: Path) -> None:
+        """Write a consistent copy of the log into the new ``folder`` while others append."""
+        self._check_open()
+        copy_log(self.folder, folder)
 
     def close(self) -> None:
         with self._commit_lock:
