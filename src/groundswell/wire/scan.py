@@ -8,6 +8,8 @@ Invariants
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any, Final
 
 import numba
@@ -15,7 +17,11 @@ import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
+from groundswell import limits
+from groundswell.model.event import CLIENT_STRINGS
+from groundswell.wire import grammar, lookup, scan_event, times
 from groundswell.wire.grammar import skip_space
+from groundswell.wire.reference import ENVELOPE_EXTRA
 from groundswell.wire.scan_event import AT, BODY, BROKEN, EVENTS, EVENTS_AT, FLOATS, NOW_US, PHASE, ROOM, ROWS, take
 
 __all__ = ["ARRAY", "LINES", "ONE", "copy_texts", "element_end", "scan_bodies", "text_ends"]
@@ -166,36 +172,64 @@ _I32_OUT: Final = types.Array(types.int32, 1, "C")
 _BYTES_OUT: Final = types.Array(types.uint8, 1, "C")
 
 
-@numba.njit(
-    types.boolean(_BYTES_IN, _I64_IN, _I32_IN, _BYTES_IN, _I64_OUT, _I32_OUT, _BYTES_OUT, _I64_OUT),
-    cache=True,
-    nogil=True,
-)
-def scan_bodies(data: Any, bodies: Any, slots: Any, text: Any, values: Any, sizes: Any, side: Any, work: Any) -> bool:
-    """Take the events of all bodies (from, to, mode, now_us) from where ``work`` stands.
+def _sources_digest() -> int:
+    """Return a number that changes with all that the kernel is compiled from: numba itself looks at this file alone."""
+    constants = (
+        CLIENT_STRINGS,
+        ENVELOPE_EXTRA,
+        limits.json_depth_max,
+        limits.event_bytes_max,
+        limits.event_id_chars_max,
+        limits.envelope_chars_max,
+        limits.ts_ahead_s_max,
+        limits.ts_earliest,
+    )
+    digest = hashlib.sha256(repr(constants).encode())
+    for part in (scan_event, grammar, lookup, times):
+        digest.update(Path(str(part.__file__)).read_bytes())
+    return int.from_bytes(digest.digest()[:7], "little")
 
-    Return True at the end of the last body, False where there is no more room or the body ``work[BROKEN]`` is no array.
-    """
-    d, sl, te = _pointer(data), _pointer(slots), _pointer(text)
-    va, si, sd, wo = _pointer(values), _pointer(sizes), _pointer(side), _pointer(work)
-    while 4 * wo[BODY] < len(bodies):
-        body = 4 * wo[BODY]
-        stop, mode = bodies[body + 1], bodies[body + 2]
-        wo[NOW_US] = bodies[body + 3]
-        if wo[AT] < 0:
-            wo[AT] = bodies[body]
-            wo[PHASE] = _BEFORE
-        if mode == ARRAY:
-            done = _scan_array(d, wo[AT], stop, sl, te, va, si, sd, wo)
-        else:
-            done = _scan_lines(d, wo[AT], stop, mode == ONE, sl, te, va, si, sd, wo)
-        if not done:
+
+def _compiled(digest: int) -> Any:
+    @numba.njit(
+        types.boolean(_BYTES_IN, _I64_IN, _I32_IN, _BYTES_IN, _I64_OUT, _I32_OUT, _BYTES_OUT, _I64_OUT),
+        cache=True,
+        nogil=True,
+    )
+    def scan_bodies(
+        data: Any, bodies: Any, slots: Any, text: Any, values: Any, sizes: Any, side: Any, work: Any
+    ) -> bool:
+        """Take the events of all bodies (from, to, mode, now_us) from where ``work`` stands.
+
+        Return True at the end of the last body, False where there is no more room or ``work[BROKEN]`` is no array.
+        """
+        if digest < 0:  # read here, so that the cache of compiled code is keyed by it
             return False
-        wo[BODY] += 1
-        wo[AT] = -1
-        if wo[BROKEN] >= 0:
-            return False
-    return True
+        d, sl, te = _pointer(data), _pointer(slots), _pointer(text)
+        va, si, sd, wo = _pointer(values), _pointer(sizes), _pointer(side), _pointer(work)
+        while 4 * wo[BODY] < len(bodies):
+            body = 4 * wo[BODY]
+            stop, mode = bodies[body + 1], bodies[body + 2]
+            wo[NOW_US] = bodies[body + 3]
+            if wo[AT] < 0:
+                wo[AT] = bodies[body]
+                wo[PHASE] = _BEFORE
+            if mode == ARRAY:
+                done = _scan_array(d, wo[AT], stop, sl, te, va, si, sd, wo)
+            else:
+                done = _scan_lines(d, wo[AT], stop, mode == ONE, sl, te, va, si, sd, wo)
+            if not done:
+                return False
+            wo[BODY] += 1
+            wo[AT] = -1
+            if wo[BROKEN] >= 0:
+                return False
+        return True
+
+    return scan_bodies
+
+
+scan_bodies: Final = _compiled(_sources_digest())
 
 
 @numba.njit(types.void(_I32_IN, _I32_OUT), cache=True, nogil=True)
