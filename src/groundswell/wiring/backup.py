@@ -11,7 +11,7 @@ import os
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from groundswell.errors import Corrupt, InvalidInput, Unavailable
 from groundswell.wiring.layout import DATA_VARIABLE, DEFAULT_FOLDER, Layout
@@ -19,7 +19,15 @@ from groundswell.wiring.layout import DATA_VARIABLE, DEFAULT_FOLDER, Layout
 if TYPE_CHECKING:
     from groundswell.wiring.installation import Installation
 
-__all__ = ["backup", "restore"]
+__all__ = ["Copyable", "backup", "restore"]
+
+
+@runtime_checkable
+class Copyable(Protocol):
+    """What can write a consistent copy of itself while others use it; an engine elsewhere has its own way."""
+
+    def copy_to(self, folder: Path) -> None: ...
+
 
 TAG: Final = "backup"
 TAG_KEEP_S: Final = 6 * 3600  # longer than a copy takes
@@ -41,8 +49,8 @@ def backup(installation: Installation, to: Path) -> int:
         to.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="groundswell-backup-", dir=to.parent) as scratch:
             copies = Path(scratch)
-            installation.lake.copy_to(copies / "lake")
-            installation.log.copy_to(copies / "log")
+            _copy(installation.lake, copies / "lake")
+            _copy(installation.log, copies / "log")
             installation.store.copy_to(copies / "control.sqlite")
             partial = to.with_name(to.name + ".partial")
             with tarfile.open(partial, "w") as archive:
@@ -56,6 +64,13 @@ def backup(installation: Installation, to: Path) -> int:
         msg = f"the backup {to} cannot be written: {error.strerror}"
         raise Unavailable(msg) from error
     return to.stat().st_size
+
+
+def _copy(room: object, folder: Path) -> None:
+    if not isinstance(room, Copyable):
+        kind = type(room).__name__
+        raise InvalidInput("backup", kind, "must be kept in this folder", next_step="use the backup of that system")
+    room.copy_to(folder)
 
 
 def restore(file: Path, data: Path | None) -> Path:
