@@ -32,6 +32,8 @@ from groundswell.model.faults import Faults, NoFaults
 __all__ = ["CompactionReport", "compact", "compaction_due"]
 
 KEY_COLUMNS: Final = ("unit_hash", "ts", "received_at", "event_hash", "content_hash", "source")
+# columns of few words: copied as numbers, not as text
+_CODED: Final = ("type", "source", "country", "platform", "app_version", "data_centre", "experiment", "variant")
 _FILE_ROWS: Final = 1_000_000  # about 60 MB; a reader of one range opens few files
 _ROUNDS_MAX: Final = 10_000  # of one call: each sorts a batch or lowers the number of runs
 
@@ -134,8 +136,9 @@ class _Round:
     def run(self) -> CompactionReport:
         try:
             names = self._lake.columns(self._chosen).names
-            for part in self._parts(names):
-                self._write(part, names)
+            for files, span in self._parts():
+                self._faults.reach(COMPACTION_READ)
+                self._write(*self._sorted(files, span, names), names)
             self._faults.reach(COMPACTION_COMMIT)
             self._lake.commit(self._decide)
             self._faults.reach(COMPACTION_COMMITTED)
@@ -151,14 +154,12 @@ class _Round:
             conflicts=self._conflicts.total(),
         )
 
-    def _parts(self, names: Sequence[str]) -> Iterator[pa.Table]:
-        """Read what is to be sorted, in parts that hold whole units."""
-        self._faults.reach(COMPACTION_READ)
+    def _parts(self) -> Iterator[tuple[list[LakeFile], tuple[int, int] | None]]:
+        """Cut the work into files and ranges that hold whole units."""
         if all(file.sorted_run == 0 or file.unit_hash_min is None for file in self._chosen):
-            yield self._lake.read(self._chosen, names)
+            yield list(self._chosen), None
             return
         for low, high in merge_ranges(self._chosen, self._rows_max):
-            self._faults.reach(COMPACTION_READ)
             inside = [
                 file
                 for file in self._chosen
@@ -167,17 +168,26 @@ class _Round:
                 and file.unit_hash_min <= high
                 and file.unit_hash_max >= low
             ]
-            yield self._lake.read(inside, names, unit_hash=(low, high))
+            yield inside, (low, high)
 
-    def _write(self, rows: pa.Table, names: Sequence[str]) -> None:
-        if rows.num_rows == 0:
-            return
+    def _sorted(
+        self, files: Sequence[LakeFile], span: tuple[int, int] | None, names: Sequence[str]
+    ) -> tuple[Order, list[pa.Array]]:
+        """Read rows and find their order. Columns come in one piece each; their parts are let go one by one, because a
+        second copy of all would not fit.
+        """
+        rows = self._lake.read(files, names, unit_hash=span, coded=_CODED)
         order = sort_rows(_with_keys(rows))
         self._count(rows, order.duplicates)
-        columns = [rows.column(name) for name in names]
+        parts: list[pa.ChunkedArray] = list(rows.columns)
         del rows
-        for place, column in enumerate(columns):
-            columns[place] = column.combine_chunks()  # one at a time: a second copy of all would not fit
+        parts.reverse()
+        whole: list[pa.Array] = []
+        while parts:
+            whole.append(_in_one_piece(parts.pop()))
+        return order, whole
+
+    def _write(self, order: Order, columns: Sequence[pa.Array], names: Sequence[str]) -> None:
         for start, stop in _cuts(order, self._file_rows):
             taken = pa.array(order.rows[start:stop])
             table = pa.table([column.take(taken) for column in columns], names=list(names))
@@ -220,6 +230,12 @@ def _with_keys(rows: pa.Table) -> pa.Table:
         if name not in keys.column_names:
             keys = keys.append_column(name, pa.nulls(rows.num_rows, pa.string() if name == "source" else pa.int64()))
     return keys
+
+
+def _in_one_piece(column: pa.ChunkedArray) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        column = column.unify_dictionaries()
+    return pa.concat_arrays(column.chunks) if column.num_chunks > 1 else column.combine_chunks()
 
 
 def _cuts(order: Order, file_rows: int) -> Iterator[tuple[int, int]]:
