@@ -152,7 +152,7 @@ def test_any_history_gives_what_a_dictionary_gives(tmp_path: Path, seed: int) ->
     replay = Replay(tmp_path, seed)
     settled = 0
 
-    for _ in range(150):
+    for _ in range(100):
         replay.go_on()
         if replay.rng.random() < 0.5:
             settled = replay.rng.randint(settled, len(replay.log))
@@ -188,16 +188,16 @@ def test_memory_does_not_grow_with_the_window(tmp_path: Path) -> None:
 
 def test_runs_become_few_by_merging(tmp_path: Path) -> None:
     index = open_index(tmp_path, hot_max=120)
-    for offset in range(1_000):
+    for offset in range(300):
         admit(index, np.arange(offset * 10, offset * 10 + 10))
         index.advance(offset + 1, SECOND_US)
         index.settle(offset)
 
     size = index.size
-    assert size.in_runs + size.hot >= 10_000
-    assert size.runs <= 30, "a thousand runs were written"
+    assert size.in_runs + size.hot >= 3_000
+    assert size.runs <= 30, "three hundred runs were written"
     assert len(list(tmp_path.glob("*.run"))) == size.runs
-    assert admit(index, np.arange(10_000)) == [DUPLICATE] * 10_000
+    assert admit(index, np.arange(3_000)) == [DUPLICATE] * 3_000
 
 
 def test_runs_that_may_not_be_committed_are_not_merged(tmp_path: Path) -> None:
@@ -235,12 +235,12 @@ def test_identities_are_known_for_the_window_and_forgotten_some_time_after(tmp_p
     admit(index, [1])
     live(range(100))
     within = admit(index, [1])
-    live(range(100, 1_000))
+    live(range(100, 500))
     after = admit(index, [1])
 
     assert within == [DUPLICATE]
     assert after == [NEW]
-    assert index.size.in_runs < 900, "of 2,000, those of the window and of runs that reach into it"
+    assert index.size.in_runs < 700, "of 1,000, those of the window and of runs that reach into it"
 
 
 def test_a_stretch_of_duplicates_is_not_read_again_after_a_restart(tmp_path: Path) -> None:

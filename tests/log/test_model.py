@@ -96,6 +96,6 @@ class SameLogs(RuleBasedStateMachine):
 
 
 SameLogs.TestCase.settings = settings(
-    max_examples=12, stateful_step_count=30, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
+    max_examples=10, stateful_step_count=25, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
 )
 TestSameLogs = SameLogs.TestCase
