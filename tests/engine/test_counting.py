@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -163,6 +164,43 @@ def test_a_retried_event_is_counted_once_and_the_first_received_stays(world: Any
 
     assert result.moments["revenue"]["control"].mean[0] == 2.0
     assert result.moments["purchases"]["control"].mean[0] == 1.0
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_rows_received_together_the_least_content_hash_stays_whatever_their_order(world: Any, turned: bool) -> None:  # noqa: FBT001
+    twice = [
+        world.purchase("a", 20, 1.0, event_id="p", content_hash=7),
+        world.purchase("a", 20, 2.0, event_id="p", content_hash=-7),
+    ]
+    rows = [world.exposure("a", "control", 10), *(reversed(twice) if turned else twice)]
+
+    result = world.count(rows, world.plan(world.REVENUE))
+
+    assert result.moments["revenue"]["control"].mean[0] == 2.0
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_exposures_at_one_moment_the_least_event_hash_is_the_first(world: Any, turned: bool) -> None:  # noqa: FBT001
+    tied = [
+        world.exposure("a", "control", 10, event_hash=5),
+        world.exposure("a", "treatment", 10, event_hash=-5),
+    ]
+
+    result = world.count(list(reversed(tied)) if turned else tied, world.plan())
+
+    assert result.units_before_exclusion == {"control": 0, "treatment": 1}
+    assert result.excluded["two_variants"] == 1
+
+
+def test_events_of_one_moment_are_summed_in_one_order_however_they_lie(world: Any) -> None:
+    prices = {1: 1e16, 2: 1.0, 3: -1e16, 4: 1.0}  # sums that depend on their order
+    sums: set[float] = set()
+    for order in itertools.permutations(prices):
+        rows = [world.exposure("a", "control", 10)]
+        rows += [world.purchase("a", 20, prices[number], event_hash=number) for number in order]
+        sums.add(float(world.count(rows, world.plan(world.REVENUE)).moments["revenue"]["control"].mean[0]))
+
+    assert sums == {((1.0 - 1e16) + 1.0) + 1e16}
 
 
 def test_the_same_event_id_of_two_units_is_two_events(world: Any) -> None:

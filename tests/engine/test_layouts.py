@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from groundswell.engine import reference
 from groundswell.engine.local import LocalEngine
 from groundswell.lake.iceberg import IcebergLake
+from groundswell.model.moments import Moments
 from groundswell.model.plan import Aggregates, ExperimentPlan, ExperimentResult, MetricPlan, Plan, Term
 from groundswell.testing.clock import ManualClock
 from groundswell.testing.lake import MemoryLake
@@ -168,17 +169,59 @@ def test_iceberg_files_give_the_same_bytes_as_memory(
     assert bytes_of(on_disk) == bytes_of(LocalEngine(memory).execute(PLAN))
 
 
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_threads_change_no_bit_of_a_large_world(world: Any, threads: int) -> None:
+@pytest.fixture(scope="module")
+def purchases() -> list[tuple[str, str, int, list[tuple[int, float]]]]:
+    """Return people: id, variant, exposure, purchases. Many to a leaf and skewed: every formula has work to do."""
     rng = np.random.default_rng(11)
+    return [
+        (
+            f"u{user}",
+            "control" if user % 2 else "treatment",
+            int(rng.integers(0, 400)),
+            [(int(rng.integers(0, 900)), float(rng.gamma(2.0, 7.0))) for _ in range(int(rng.integers(0, 5)))],
+        )
+        for user in range(6_000)
+    ]
+
+
+@pytest.fixture
+def large(world: Any, purchases: list[Any]) -> MemoryLake:
     rows: list[Any] = []
-    for user in range(3_000):
-        rows.append(world.exposure(f"u{user}", "control" if user % 2 else "treatment", int(rng.integers(0, 400))))
-        rows += [world.purchase(f"u{user}", int(rng.integers(0, 900)), float(rng.gamma(2.0, 7.0))) for _ in range(3)]
-    lake = world.fill(MemoryLake(), [(world.table(rows), 0)])
+    for user, variant, exposed, bought in purchases:
+        rows.append(world.exposure(user, variant, exposed))
+        rows += [world.purchase(user, ts, price) for ts, price in bought]
+    return world.fill(MemoryLake(), [(world.table(rows), 0)])
+
+
+@pytest.mark.parametrize(("threads", "range_rows"), [(1, 100), (2, 500), (5, 2_000), (2, 9_000)])
+def test_threads_and_ranges_change_no_bit_of_a_large_world(
+    world: Any, large: MemoryLake, threads: int, range_rows: int
+) -> None:
     plan = Plan((world.plan(world.REVENUE, world.ORDER_VALUE, world.BUYERS),))
 
-    alone = LocalEngine(lake, threads=1, range_rows=10**9).execute(plan)
-    together = LocalEngine(lake, threads=threads, range_rows=100, pool_rows=1_000).execute(plan)
+    alone = LocalEngine(large, threads=1, range_rows=10**9).execute(plan)
+    together = LocalEngine(large, threads=threads, range_rows=range_rows, pool_rows=5_000).execute(plan)
 
     assert bytes_of(together) == bytes_of(alone)
+
+
+def test_all_four_moments_of_a_large_world_are_those_of_its_values(
+    world: Any, large: MemoryLake, purchases: list[Any]
+) -> None:
+    plan = world.plan(world.REVENUE, world.ORDER_VALUE, world.BUYERS)
+    values: dict[str, list[tuple[float, float]]] = {"control": [], "treatment": []}
+    for _, variant, exposed, bought in purchases:
+        counting = [price for ts, price in bought if ts >= exposed]
+        values[variant].append((sum(counting), float(len(counting))))
+
+    found = LocalEngine(large).execute(Plan((plan,))).experiments["exp"]
+
+    for variant, pairs in values.items():
+        expected = Moments.of(pairs)
+        for mine in (found.moments["order_value"][variant], found.moments["revenue"][variant]):
+            width = mine.k
+            assert mine.count == expected.count
+            np.testing.assert_allclose(mine.mean, expected.mean[:width], rtol=1e-13)
+            np.testing.assert_allclose(mine.m2, expected.m2[:width, :width], rtol=1e-12)
+            np.testing.assert_allclose(mine.m3, expected.m3[:width], rtol=1e-12)
+            np.testing.assert_allclose(mine.m4, expected.m4[:width], rtol=1e-12)
