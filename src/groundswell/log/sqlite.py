@@ -99,27 +99,24 @@ class SqliteEventLog:
             self._create(topic_layout(limits.log_partitions if partitions is None else partitions), busy_s)
         self._manifest = manifest.Manifest(self.folder / "manifest.sqlite", busy_s=busy_s)
         self._layout = self._manifest.layout
-        if partitions is not None and topic_layout(partitions) != self._layout:
-            self._manifest.close()
-            raise InvalidInput(
-                "partitions",
-                partitions,
-                f"must be {self._layout['events']}: it is fixed when a log is created",
-                next_step="open it without naming partitions, or import into a new log",
+        try:
+            self._check_partitions(partitions)
+            self._catalog = Catalog(self.folder, self._manifest)
+            self._keeper = Keeper(
+                self.folder,
+                manifest=self._manifest,
+                catalog=self._catalog,
+                rules=self._rules,
+                clock=self._clock,
+                faults=self._faults,
+                files=self._files,
             )
-        self._catalog = Catalog(self.folder, self._manifest)
-        self._keeper = Keeper(
-            self.folder,
-            manifest=self._manifest,
-            catalog=self._catalog,
-            rules=self._rules,
-            clock=self._clock,
-            faults=self._faults,
-            files=self._files,
-        )
-        if not read_only:
-            with self._locked():
-                self._keeper.sweep()
+            if not read_only:
+                with self._locked():
+                    self._keeper.sweep()
+        except BaseException:
+            self._manifest.close()
+            raise
 
     def partitions(self, topic: str) -> int:
         return self._layout[topic_name(self._layout, topic)]
@@ -324,6 +321,15 @@ class SqliteEventLog:
                     first, 1, firsts, created_us=self._clock.now_us(), files=self._files, faults=self._faults
                 )
                 manifest.create(path, layout, self._clock.now_us(), self._files, self._faults)
+
+    def _check_partitions(self, partitions: int | None) -> None:
+        if partitions is not None and topic_layout(partitions) != self._layout:
+            raise InvalidInput(
+                "partitions",
+                partitions,
+                f"must be {self._layout['events']}: it is fixed when a log is created",
+                next_step="open it without naming partitions, or import into a new log",
+            )
 
     def _locked(self):  # noqa: ANN202 - a context manager of AppenderLock
         assert self._lock is not None
