@@ -208,6 +208,18 @@ def test_columns_that_a_file_lacks_are_null(
     assert table.schema.field("released").type == pa.timestamp("us", tz="UTC")
 
 
+def test_text_comes_coded_where_asked_for_and_says_the_same(lake: Lake, make_table: MakeTable, append: Append) -> None:
+    append(lake, make_table([1, 2, None], type=["view", None, "like"]))
+    append(lake, make_table([5], ids="f", type=["share"]))
+    columns = ["type", "unit_hash", "country"]
+
+    plain = lake.read(lake.files(), columns, unit_hash=(2, 9))
+    coded = lake.read(lake.files(), columns, unit_hash=(2, 9), coded=["type", "unit_hash", "country"])
+
+    assert [pa.types.is_dictionary(field.type) for field in coded.schema] == [True, False, True]
+    assert coded.to_pylist() == plain.to_pylist()
+
+
 def test_columns_are_listed_and_those_of_files_too(lake: Lake, make_table: MakeTable, definitions: Definitions) -> None:
     lake.ensure_columns(definitions)
     file = lake.write(make_table([1, None], revenue=[None, 2.0], title=[None, None]))
