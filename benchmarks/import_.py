@@ -34,7 +34,6 @@ from groundswell.ingest.service import IngestService
 from groundswell.ingest.worker import IngestWorker
 from groundswell.lake.iceberg import IcebergLake
 from groundswell.log.contract import EVENTS_TOPIC
-from groundswell.log.rules import SegmentRules
 from groundswell.log.sqlite import SqliteEventLog
 from groundswell.model.clock import SystemClock
 from groundswell.model.definitions import Definitions, EventDef, PropertyDef
@@ -136,7 +135,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     clock = SystemClock()
     with tempfile.TemporaryDirectory(dir=options.data) as scratch:
         folder = Path(scratch)
-        log = SqliteEventLog(folder / "log", clock=clock, rules=SegmentRules(bytes_max=1 << 40))
+        log = SqliteEventLog(folder / "log", clock=clock)
         lake = IcebergLake(folder / "lake", clock=clock)
         store = Store.open(folder / "control.db", clock)
         importer = FileImporter(log, store, DEFINITIONS, clock=clock, processes=options.processes)

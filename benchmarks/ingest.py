@@ -16,10 +16,12 @@ import binascii
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,10 +33,9 @@ from groundswell import limits
 from groundswell.ingest.committer import Committer
 from groundswell.ingest.fingerprints import PartitionFingerprints
 from groundswell.ingest.service import IngestService
-from groundswell.ingest.worker import IngestWorker
+from groundswell.ingest.worker import Fingerprints, IngestWorker
 from groundswell.lake.iceberg import IcebergLake
 from groundswell.log.contract import EVENTS_TOPIC, Entry, EventLog
-from groundswell.log.rules import SegmentRules
 from groundswell.log.sqlite import SqliteEventLog
 from groundswell.model.clock import SystemClock
 from groundswell.model.definitions import Definitions, EventDef, PropertyDef
@@ -136,7 +137,7 @@ def entries(maker: Maker, rows: int, now_us: int, partitions: int) -> Iterator[E
 
 
 def open_log(folder: Path) -> SqliteEventLog:
-    return SqliteEventLog(folder / "log", clock=SystemClock(), rules=SegmentRules(bytes_max=1 << 40))
+    return SqliteEventLog(folder / "log", clock=SystemClock())
 
 
 def build_log(folder: Path, events: int, record: int) -> None:
@@ -199,13 +200,13 @@ def rss(pid: int) -> int:
     return 0
 
 
-def service(log: EventLog, lake: IcebergLake, folder: Path, workers: int, **settings: Any) -> IngestService:
-    hot = limits.hot_fingerprints_max
-
-    def open_fingerprints(partition: int, committed: int) -> PartitionFingerprints:
-        return PartitionFingerprints.open(
-            folder / "fingerprints", partition, committed, begins=log.begins(EVENTS_TOPIC)[partition], hot_max=hot
-        )
+def service(
+    log: EventLog, lake: IcebergLake, folder: Path, workers: int, *, padding: int = 0, **settings: Any
+) -> IngestService:
+    def open_fingerprints(partition: int, committed: int) -> Fingerprints:
+        begins = log.begins(EVENTS_TOPIC)[partition]
+        index = PartitionFingerprints.open(folder / "fingerprints", partition, committed, begins=begins)
+        return Padded(index, padding) if padding else index
 
     def worker(partitions: tuple[int, ...]) -> IngestWorker:
         return IngestWorker(log, lake, partitions, open_fingerprints, lambda _: DEFINITIONS, **settings)
@@ -251,6 +252,124 @@ def throughput(options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def latency(options: argparse.Namespace) -> dict[str, Any]:
+    """Append at a fixed rate and watch the lake for each append."""
+    clock, maker = SystemClock(), Maker()
+    every_s = 0.02
+    waiting: deque[tuple[int, int, float, int]] = deque()  # partition, offset, appended at, events
+    took: list[tuple[float, int]] = []
+    with tempfile.TemporaryDirectory(dir=options.data) as scratch:
+        folder = Path(scratch)
+        log, lake = open_log(folder), IcebergLake(folder / "lake", clock=clock)
+        run = service(log, lake, folder, options.workers)
+        warm_up()
+        run.start()
+        partitions = log.partitions(EVENTS_TOPIC)
+        stopping = threading.Event()
+
+        def watch() -> None:
+            while waiting or not stopping.is_set():
+                snapshot = lake.current()
+                now = time.perf_counter()
+                committed = snapshot.state.offsets if snapshot else {}
+                for _ in range(len(waiting)):
+                    one = waiting.popleft()
+                    if committed.get(one[0], 0) > one[1]:
+                        took.append((now - one[2], one[3]))
+                    else:
+                        waiting.append(one)
+                time.sleep(every_s)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        cpu, began = time.process_time(), time.perf_counter()
+        for number in range(round(options.seconds / every_s)):
+            made = list(entries(maker, round(options.rate * every_s), clock.now_us(), partitions))
+            for (partition, offset), entry in zip(log.append(made), made, strict=True):
+                waiting.append((partition, offset, time.perf_counter(), sum(entry.counts.values())))
+            time.sleep(max(0.0, began + (number + 1) * every_s - time.perf_counter()))
+        stopping.set()
+        watcher.join()
+        wall, used = time.perf_counter() - began, time.process_time() - cpu
+        run.stop()
+        log.close()
+        lake.close()
+    took.sort()
+    events = sum(count for _, count in took)
+    return {
+        "rate": round(events / options.seconds),
+        "seconds": round(wall, 1),
+        "cpu_cores_used": round(used / wall, 2),
+        **{f"p{share}_s": round(percentile(took, events * share / 100), 3) for share in (50, 90, 99)},
+        "max_s": round(took[-1][0], 3),
+    }
+
+
+def percentile(took: list[tuple[float, int]], events: float) -> float:
+    seen = 0
+    for seconds, count in took:
+        seen += count
+        if seen >= events:
+            return seconds
+    return took[-1][0]
+
+
+class Padded:
+    """Admits other identities beside the real ones, to fill the window."""
+
+    def __init__(self, index: PartitionFingerprints, times: int) -> None:
+        self._index = index
+        self._times = times
+        self._rng = np.random.default_rng(index.partition)
+        self.covered = index.covered
+
+    def admit(self, h1: Any, h2: Any, content: Any) -> Any:
+        for _ in range(self._times):
+            size = len(h1)
+            self._index.admit(*(self._rng.integers(-(2**63), 2**63 - 1, size) for _ in range(3)))
+        return self._index.admit(h1, h2, content)
+
+    def advance(self, next_offset: int, appended_at_us: int) -> None:
+        self._index.advance(next_offset, appended_at_us)
+
+    def settle(self, committed: int) -> None:
+        self._index.settle(committed)
+
+
+def restart(options: argparse.Namespace) -> dict[str, Any]:
+    """Fill a window, let go of everything, and time a new process from its start to its first commit."""
+    folder = Path(options.data) / f"restart-{options.fingerprints}"
+    events = 1_000_000
+    build_log(folder, events, options.record)
+    clock = SystemClock()
+    if not (folder / "filled").exists():
+        log, lake = open_log(folder), IcebergLake(folder / "lake", clock=clock)
+        service(log, lake, folder, options.workers, padding=options.fingerprints // events - 1).drain()
+        log.close()
+        lake.close()
+        (folder / "filled").write_text("")
+    log = open_log(folder)
+    log.append(list(entries(Maker(int(clock.now_us())), 1_000, clock.now_us(), log.partitions(EVENTS_TOPIC))))
+    log.close()
+    runs = list((folder / "fingerprints").rglob("*"))
+    began = time.perf_counter()
+    subprocess.run([sys.executable, __file__, "child", "--data", str(folder)], check=True, capture_output=True)
+    return {
+        "fingerprints": options.fingerprints,
+        "run_files": len(runs),
+        "run_bytes": sum(path.stat().st_size for path in runs if path.is_file()),
+        "start_to_commit_s": round(time.perf_counter() - began, 2),
+    }
+
+
+def child(options: argparse.Namespace) -> dict[str, Any]:
+    """What a restarted process does."""
+    folder = Path(options.data)
+    log, lake = open_log(folder), IcebergLake(folder / "lake", clock=SystemClock())
+    service(log, lake, folder, options.workers).drain()
+    return {}
+
+
 def warm_up() -> None:
     """Load what is compiled, so that the figure is of a running service."""
     fingerprints(SOURCE, pa.array(["a"]))
@@ -266,6 +385,9 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=50_000_000)
     parser.add_argument("--record", type=int, default=2_000)
     parser.add_argument("--rows", type=int, default=limits.contribution_rows_max)
+    parser.add_argument("--rate", type=int, default=20_000)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--fingerprints", type=int, default=100_000_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--data", default=str(Path(tempfile.gettempdir()) / "groundswell-bench"))
     parser.add_argument("--note", action="store_true", help="write the result to benchmarks/results")
@@ -279,7 +401,7 @@ def main() -> int:
     return 0
 
 
-WORK = {"throughput": throughput}
+WORK = {"child": child, "latency": latency, "restart": restart, "throughput": throughput}
 
 
 if __name__ == "__main__":
