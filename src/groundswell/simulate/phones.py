@@ -16,7 +16,7 @@ from groundswell.simulate.world import Delivery, Person, World
 
 __all__ = ["Phones"]
 
-ATTEMPTS_MAX: Final = 8  # with back-off: half a minute of an unreachable server
+ATTEMPTS_MAX: Final = 10  # with back-off: most of a minute of an unreachable server
 CONNECTIONS: Final = 8
 PROGRESS_EVERY: Final = 1_000
 
