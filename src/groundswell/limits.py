@@ -47,7 +47,7 @@ contribution_rows_max: Final = 500_000  # one worker's file: about 40 MB of Parq
 commit_interval_s: Final = 0.5  # a commit costs 0.05 to 0.25 s
 dedupe_window_s: Final = 7 * 24 * 3600  # clients retry for hours, phones come back after days
 hot_fingerprints_max: Final = 4_000_000  # a worker's memory table: 2**23 slots of 20 B = 168 MB
-fingerprint_run_entries_max: Final = 2**26  # a merge holds 2 B an entry in memory: 134 MB
+fingerprint_run_entries_max: Final = 2**26  # a merge holds 2.5 B an entry in memory: 168 MB
 clock_skew_s_max: Final = 300  # between machines
 ingest_read_bytes_max: Final = 8 * 1024 * 1024  # undecoded records a worker holds for one partition
 contributions_waiting_max: Final = 2  # of one worker: it writes one while the other is committed

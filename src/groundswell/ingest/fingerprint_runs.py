@@ -46,7 +46,7 @@ _MAGIC: Final = b"GSWFPRUN"
 _HEADER: Final = struct.Struct("<8sIIqqqqqqqq5I")  # then the CRC-32 of these bytes
 _HEADER_BYTES: Final = 4096
 _ALIGN: Final = 4096
-_FILTER_BITS: Final = 12  # an entry: one in 200 searches is in vain
+_FILTER_BITS: Final = 16  # an entry: one in a thousand searches is in vain, and a search costs a page fault
 _BUCKET_ENTRIES: Final = 16  # a bucket's first words are two cache lines
 _SYNC_BYTES: Final = 32 * 1024 * 1024  # several short waits for the disk rather than one of seconds at the end
 _NAME: Final = re.compile(r"(\d{4})-(\d{16})-(\d{16})\.run")
@@ -147,7 +147,7 @@ class _Sizes(NamedTuple):
 class RunWriter:
     """Writes one run, front to back. ``capacity`` bounds its entries.
 
-    Memory: 1.5 B of filter and 0.5 B of directory counts an entry of capacity.
+    Memory: 2 B of filter and 0.5 B of directory counts an entry of capacity.
     """
 
     def __init__(self, folder: Path, stretch: Stretch, capacity: int, files: Files) -> None:

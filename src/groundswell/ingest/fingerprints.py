@@ -8,9 +8,9 @@ Invariants
     promise of how long an identity is remembered at least
 
 Memory: 20 B a slot of the memory table, which has at most 60% of its slots taken by ``hot_max`` entries and one batch;
-20 B for each of the ``hot_max`` / 12 entries not yet in a run; 2 B an entry of merges under way, each of at most
-``limits.fingerprint_run_entries_max``. Runs are memory-mapped, 21.75 B an entry, of which the 1.75 B of filter and
-directory are warm.
+20 B for each of the ``hot_max`` / 12 entries not yet in a run; 2.5 B an entry of merges under way, each of at most
+``limits.fingerprint_run_entries_max``. Runs are memory-mapped, 22.25 B an entry, of which the 2.25 B of filter and
+directory are always in use; the rest is the system's cache, which a process monitor may count as ours.
 """
 
 from __future__ import annotations
