@@ -298,6 +298,15 @@ def test_an_experiment_nobody_entered_has_empty_moments(world: Any) -> None:
     assert {moments.count for by_variant in result.moments.values() for moments in by_variant.values()} == {0}
 
 
+def test_far_from_zero_no_moment_loses_its_digits(world: Any) -> None:
+    rows = [world.exposure(f"u{number}", "control", 1) for number in range(3)]
+    rows += [world.purchase(f"u{number}", 2, 1e9 + number) for number in range(3)]
+
+    moments = world.count(rows, world.plan(world.REVENUE)).moments["revenue"]["control"]
+
+    assert (moments.mean[0], moments.m2[0, 0], moments.m3[0], moments.m4[0]) == (1e9 + 1, 2.0, 0.0, 2.0)
+
+
 def test_sums_beyond_a_float_are_not_finite_rather_than_wrong(world: Any) -> None:
     rows = [world.exposure("a", "control", 1), world.exposure("b", "control", 1)]
     rows += [world.purchase("a", 2, 1e308), world.purchase("a", 3, 1e308)]

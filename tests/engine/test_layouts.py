@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from groundswell.engine import reference
 from groundswell.engine.local import LocalEngine
+from groundswell.lake.compaction import compact
 from groundswell.lake.iceberg import IcebergLake
 from groundswell.model.moments import Moments
 from groundswell.model.plan import Aggregates, ExperimentPlan, ExperimentResult, MetricPlan, Plan, Term
@@ -225,3 +226,32 @@ def test_all_four_moments_of_a_large_world_are_those_of_its_values(
             np.testing.assert_allclose(mine.m2, expected.m2[:width, :width], rtol=1e-12)
             np.testing.assert_allclose(mine.m3, expected.m3[:width], rtol=1e-12)
             np.testing.assert_allclose(mine.m4, expected.m4[:width], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("rows_max", "repeats_removed"), [(1_000, False), (100_000, True)])
+def test_compaction_changes_no_bit(
+    world: Any,
+    purchases: list[Any],
+    rows_max: int,
+    repeats_removed: bool,  # noqa: FBT001
+) -> None:
+    lake = MemoryLake()
+    for part in range(4):  # every event comes in two of the four files
+        rows: list[Any] = []
+        for number, (user, variant, exposed, bought) in enumerate(purchases[:600]):
+            if number % 4 in {part, (part + 1) % 4}:
+                rows.append(world.exposure(user, variant, exposed, event_id=f"{user}-x"))
+                rows += [
+                    world.purchase(user, ts, price, event_id=f"{user}-{at}") for at, (ts, price) in enumerate(bought)
+                ]
+        world.fill(lake, [(world.table(rows), 0)])
+    engine = LocalEngine(lake, range_rows=500)
+    plan = Plan((world.plan(world.REVENUE, world.ORDER_VALUE, world.BUYERS),))
+
+    before = engine.execute(plan)
+    report = compact(lake, clock=ManualClock(), rows_max=rows_max, file_rows=300)
+    after = engine.execute(plan)
+
+    assert (report.duplicates > 600) == repeats_removed  # across runs they stay, and are counted once all the same
+    assert after.snapshot_id > before.snapshot_id
+    assert bytes_of(after) == bytes_of(before)
