@@ -34,6 +34,7 @@ from pyiceberg.table.snapshots import (
 )
 from pyiceberg.table.update import TableUpdate
 
+from groundswell import limits
 from groundswell.errors import CommitConflict
 from groundswell.lake.drivers import reading_metadata
 from groundswell.lake.updates import add_snapshot, new_snapshot
@@ -43,7 +44,8 @@ __all__ = ["ManifestReader", "stage"]
 _FOLD_BELOW: Final = 64  # files; encoding an entry costs about 20 us, so folding costs a commit 1 ms
 _COMPRESSION: Final = "null"  # pyiceberg compresses entry by entry, which costs time and saves nothing
 _VERSION: Final = 2  # of the Iceberg format
-_MANIFESTS_MAX: Final = 256  # kept in memory, about 200 kB each; more than a compacted lake has
+# kept in memory: those of all live snapshots, which expiry looks through; they share most of their entries
+_MANIFESTS_MAX: Final = limits.live_snapshots_max + 100
 _LISTS_MAX: Final = 1_024  # kept in memory: about 10 kB each
 
 _Kept = TypeVar("_Kept")
