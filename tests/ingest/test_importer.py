@@ -424,7 +424,7 @@ def test_ids_are_the_same_for_ever(bench: Any, bring: Any, tmp_path: Path) -> No
     bring(path)
 
     ingest(bench)
-    assert list(bench.ids()) == ["120b7e9a30d5800c30f0882854dafa60-1-0"]
+    assert list(bench.ids()) == ["bdaaa1455af2b49787f1ad6c9c834173-1-0"]
 
 
 def _intake(bench: Any) -> list[IntakeCounts]:

@@ -59,7 +59,8 @@ class Feed:
         return taken
 
     def _fill(self, stop: int | None) -> bool:
-        records = self._log.read(EVENTS_TOPIC, self._partition, self._next, bytes_max=self._bytes_max, stop=stop)
+        read = self._log.read(EVENTS_TOPIC, self._partition, self._next, bytes_max=self._bytes_max, stop=stop)
+        records = [record for record in read if record.offset >= self._next]  # a log may deliver again
         if records:
             self._ahead.extend(records)
             self._next = records[-1].offset + 1

@@ -108,8 +108,8 @@ def _zstd(path: Path, raw: IO[bytes]) -> Generator[IO[bytes]]:
 
 
 def file_digest(path: Path) -> str:
-    """Return 32 hex digits of the file's uncompressed bytes."""
-    digest = hashlib.blake2b(digest_size=16, person=b"gw import file 1")
+    """Return the SHA-256 of the file's uncompressed bytes in hex, as ``sha256sum`` prints it."""
+    digest = hashlib.sha256()
     with open_file(path) as file:
         while block := file.read(_READ_BYTES):
             digest.update(block)
