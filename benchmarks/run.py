@@ -29,7 +29,7 @@ class Measurement(NamedTuple):
 
 MEASUREMENTS = (
     Measurement("stats", "stats.py", "stats.py --quick"),
-    Measurement("flags", "flags.py --note", "flags.py --requests 4000"),
+    Measurement("flags", "flags.py", "flags.py --requests 4000"),
     Measurement("log", "log.py --note", "log.py --seconds 1"),
     Measurement("fingerprints", "fingerprints.py --note", "fingerprints.py --millions 10"),
     Measurement("decode", "intake.py decode", "intake.py decode --seconds 5"),
@@ -41,8 +41,8 @@ MEASUREMENTS = (
     Measurement("restart", "ingest.py restart --note", "ingest.py restart --fingerprints 10000000"),
     Measurement("import", "import_.py --note", "import_.py --events 400000"),
     Measurement("lake", "lake.py --note", "lake.py --quick"),
-    Measurement("portfolio", "engine.py portfolio --note", "engine.py portfolio --scale 0.05"),
-    Measurement("single-experiment", "engine.py single --note", "engine.py single --scale 0.05"),
+    Measurement("portfolio", "engine.py portfolio", "engine.py portfolio --scale 0.05"),
+    Measurement("single-experiment", "engine.py single", "engine.py single --scale 0.05"),
     Measurement("together", "together.py --seconds 600 --note", "together.py --seconds 30"),
 )
 

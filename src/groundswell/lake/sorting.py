@@ -118,11 +118,11 @@ def _duplicates(table: pa.Table, known: Longs, keys: _Keys) -> Duplicates:
         return Duplicates(np.empty(0, dtype=np.int64), np.empty(0, dtype=bool))
     rows = known[np.isin(keys.events[known], repeated)]
     some = keys.of(rows)
-    rows = rows[np.lexsort((rows, some.ts, some.received, some.events, some.units))]
+    contents = _longs(table, "content_hash")
+    rows = rows[np.lexsort((rows, contents[rows], some.ts, some.received, some.events, some.units))]
     some = keys.of(rows)
     again = (some.units[1:] == some.units[:-1]) & (some.events[1:] == some.events[:-1])
     drop = np.concatenate([[False], again])
     starts = np.flatnonzero(~drop)
     kept = np.repeat(rows[starts], np.diff(np.append(starts, len(rows))))
-    contents = _longs(table, "content_hash")
     return Duplicates(rows[drop], contents[rows[drop]] != contents[kept[drop]])

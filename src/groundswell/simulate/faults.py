@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -25,14 +25,16 @@ from groundswell.model.ledger import IntakeCounts, SourceLedger
 from groundswell.simulate.clients import Clients
 from groundswell.simulate.pipeline import SOURCE, Killed, Pipeline, SeededFaults
 from groundswell.testing.clock import ManualClock
-from groundswell.testing.lake import MemoryLake
-from groundswell.testing.log import MemoryEventLog
+from groundswell.testing.lake import CommitFault, FaultyLake, MemoryLake
+from groundswell.testing.log import FaultyEventLog, MemoryEventLog
 from groundswell.wire.intake import decode_intake
 
 __all__ = ["run_seed", "simulate"]
 
 STEPS: Final = 400
 KILL_CHANCE: Final = 0.04
+FAULTY_COMMITS: Final = 0.15
+COMMIT_FAULTS: Final[tuple[CommitFault, ...]] = ("fails", "answer_lost", "race_lost", "conflict")
 WORKERS: Final = 2
 START: Final = "2026-01-05T00:00:00Z"
 
@@ -60,8 +62,8 @@ def simulate(
     rng = Random(seed)
     clock = ManualClock(parse_us("start", START))
     faults = SeededFaults(rng, KILL_CHANCE)
-    log = MemoryEventLog(clock=clock, faults=faults)
-    lake = MemoryLake(clock=clock)
+    log = FaultyEventLog(MemoryEventLog(clock=clock, faults=faults), rng)
+    lake = FaultyLake(MemoryLake(clock=clock), clock=clock, faults=_commit_faults(rng, faults))
     clients = Clients(rng)
     pipeline = Pipeline(
         log,
@@ -76,6 +78,7 @@ def simulate(
     for _ in range(steps):
         _step(rng, pipeline, clients, clock)
     faults.chance = 0.0
+    log.settle()
     for request in clients.outstanding():
         pipeline.collect(request.body)
     pipeline.drain()
@@ -88,6 +91,11 @@ def simulate(
     return (
         f"seed {seed}: {rows} events once each after {kills} kills at {len(faults.killed)} steps; every ledger adds up"
     )
+
+
+def _commit_faults(rng: Random, faults: SeededFaults) -> Iterator[CommitFault | None]:
+    while True:
+        yield rng.choice(COMMIT_FAULTS) if faults.chance and rng.random() < FAULTY_COMMITS else None
 
 
 def _step(rng: Random, pipeline: Pipeline, clients: Clients, clock: ManualClock) -> None:

@@ -1,7 +1,7 @@
 """Compiles every kernel once, by running one event and one experiment through the whole path in a temporary folder.
 
-The compiled code is cached beside the source, so that the first real start takes seconds instead of half a minute. What
-an earlier version left there goes first: the cache looks at a kernel's own file, not at those of the functions it calls.
+The compiled code is cached beside the source, so that the first real start takes seconds instead of half a minute.
+What an earlier version left there goes first: the cache looks at a kernel's own file, not at those of what it calls.
 """
 
 from __future__ import annotations
