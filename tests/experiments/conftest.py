@@ -33,7 +33,7 @@ experiments:
     variants: {control: 50, treatment: 50}
     start: 2026-01-05
     metrics: [buyers, revenue_per_user, order_value]
-  ended: {variants: {control: 50, treatment: 50}, start: 2026-01-05, end: 2026-01-12, metrics: [buyers]}
+  ended: {variants: {control: 50, treatment: 50}, start: 2026-01-05, end: 2026-01-12, metrics: [revenue_per_user]}
   draft: {variants: {control: 1, treatment: 1}, metrics: [buyers]}
 """
 
@@ -42,10 +42,11 @@ class Bench:
     """Everything a scorecard needs, and a way to put events in."""
 
     def __init__(self, folder: Path) -> None:
-        self.clock = ManualClock(START_US + 20 * DAY_US)
+        self.clock = ManualClock(START_US - DAY_US)
         self.store = Store.open(folder / "control.sqlite", self.clock)
         self.lake = MemoryLake(clock=self.clock)
         self.apply(folder / "definitions.yaml", DEFINITIONS)
+        self.clock.advance(21 * 86_400)
         self.scorecards = Scorecards(self.lake, LocalEngine(self.lake), self.store, clock=self.clock)
 
     def apply(self, file: Path, text: str) -> None:

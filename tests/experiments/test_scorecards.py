@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -80,6 +81,93 @@ def test_an_ended_experiment_shows_the_fixed_interval_and_a_running_one_the_alwa
 
     assert (cards["new_checkout"].status, cards["new_checkout"].shown) == ("running", "always_valid")
     assert (cards["ended"].status, cards["ended"].shown) == ("ended", "absolute")
+
+
+def test_an_end_that_was_set_after_the_fact_does_not_make_the_fixed_interval_valid(
+    bench: Any, people: People, tmp_path: Path
+) -> None:
+    bench.ingest(people(600), LATER_US)
+    later = tmp_path / "later.yaml"
+    text = (tmp_path / "definitions.yaml").read_text()
+    bench.apply(later, text.replace("  new_checkout:\n", "  new_checkout:\n    end: 2026-01-10\n"))
+
+    card = bench.scorecards.compute(["new_checkout"]).scorecards["new_checkout"]
+
+    assert (card.status, card.shown) == ("ended", "always_valid")
+
+
+def test_an_ended_experiment_whose_windows_are_open_still_shows_the_always_valid_interval(
+    bench: Any, people: People
+) -> None:
+    bench.ingest(people(600, experiment="ended"), START_US + 8 * DAY_US)
+
+    card = bench.scorecards.compute(["ended"]).scorecards["ended"]
+
+    assert (card.status, card.shown) == ("ended", "always_valid")
+
+
+def test_an_arm_whose_units_are_all_alike_is_not_infinitely_certain(bench: Any, people: People) -> None:
+    none_buys = [event for event in people(400) if event["type"] == "exposure" or int(event["user_id"][1:]) % 2 == 0]
+    bench.ingest(none_buys, LATER_US)
+
+    card = bench.scorecards.compute(["new_checkout"]).scorecards["new_checkout"]
+
+    revenue = next(result for result in card.results if result.metric == "revenue_per_user")
+    buyers = next(result for result in card.results if result.metric == "buyers")
+    assert (revenue.mean, revenue.p_value, revenue.absolute.low) == (0.0, None, None)
+    assert "no unit differs" in revenue.reasons["absolute"]
+    assert buyers.method.startswith("score test")
+    assert buyers.p_value is not None
+    assert buyers.p_value < 1e-6
+    assert buyers.always_valid.low is None
+
+
+def test_few_units_get_no_always_valid_interval_and_the_reason(bench: Any, people: People) -> None:
+    lopsided = [event for event in people(1200) if int(event["user_id"][1:]) % 2 == 0 or int(event["user_id"][1:]) < 60]
+    bench.ingest(lopsided, LATER_US)
+
+    card = bench.scorecards.compute(["new_checkout"]).scorecards["new_checkout"]
+
+    assert all(result.always_valid.low is None for result in card.results)
+    assert all("wants 100 in each arm" in result.reasons["always_valid"] for result in card.results)
+
+
+def test_a_split_that_exclusion_hides_is_still_a_broken_split(bench: Any, people: People) -> None:
+    crossed = [
+        {
+            **event,
+            "event_id": f"again-{event['event_id']}",
+            "properties": {**event["properties"], "variant": "treatment"},
+        }
+        for event in people(400, first=5000)
+        if event["type"] == "exposure" and event["properties"]["variant"] == "control"
+    ]
+    only_control = [event for event in people(400, first=5000) if int(event["user_id"][1:]) % 2 == 0]
+    for event in crossed:
+        event["ts"] = format_us(START_US + 2 * DAY_US)
+    bench.ingest([*people(1000), *only_control, *crossed], LATER_US)
+
+    card = bench.scorecards.compute(["new_checkout"]).scorecards["new_checkout"]
+
+    assert card.excluded["two_variants"] == 200
+    assert card.srm.p_value is not None
+    assert card.srm.p_value > 0.5
+    assert card.srm.ok is False
+    assert "before exclusion" in scorecard_text(card).splitlines()[3]
+
+
+def test_a_variant_that_began_later_is_warned_about_in_windowed_metrics(bench: Any, people: People) -> None:
+    late = [
+        {**event, "ts": format_us(START_US + 9 * DAY_US)} if int(event["user_id"][1:]) % 2 and number % 4 else event
+        for number, event in enumerate(people(1200))
+    ]
+    bench.ingest(late, START_US + 10 * DAY_US)
+
+    card = bench.scorecards.compute(["new_checkout"]).scorecards["new_checkout"]
+
+    revenue = next(result for result in card.results if result.metric == "revenue_per_user")
+    assert card.srm.ok
+    assert any(warning.startswith("matured_split") for warning in revenue.warnings)
 
 
 def test_a_broken_split_is_said_first_and_loud(bench: Any, people: People) -> None:

@@ -8,18 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
+
 from groundswell import limits, stats
-from groundswell.experiments.scorecard import (
-    Completeness,
-    Effect,
-    Interval,
-    MetricResult,
-    SampleRatio,
-    Scorecard,
-    Status,
-)
+from groundswell.experiments.comparing import compare_arms, metric_result
+from groundswell.experiments.scorecard import Completeness, MetricResult, SampleRatio, Scorecard, Status
 from groundswell.lake.contract import Snapshot
-from groundswell.model.clock import format_us, parse_us
+from groundswell.model.clock import US_PER_S, duration_s, format_us, parse_us
 from groundswell.model.definitions import Definitions, ExperimentDef, MetricDef
 from groundswell.model.plan import Aggregates, ExperimentResult
 
@@ -29,7 +24,13 @@ PARTITION_BEHIND_US: Final = 60_000_000  # a partition a minute older than the n
 
 
 def build_scorecard(
-    name: str, definitions: Definitions, aggregates: Aggregates, snapshot: Snapshot, *, computed_at_us: int
+    name: str,
+    definitions: Definitions,
+    aggregates: Aggregates,
+    snapshot: Snapshot,
+    *,
+    computed_at_us: int,
+    end_planned: bool,
 ) -> Scorecard:
     """Return the scorecard of experiment ``name``.
 
@@ -39,25 +40,28 @@ def build_scorecard(
         aggregates: the engine's answer.
         snapshot: what the aggregates were computed on; its watermarks say how complete it is.
         computed_at_us: now; the only part of a scorecard that does not follow from the rest.
+        end_planned: the experiment's end was defined before it had come.
     """
     experiment = definitions.experiments[name]
     counted = aggregates.experiments[name]
-    alpha = experiment.alpha if experiment.alpha is not None else limits.alpha_default
-    status = _status(experiment, aggregates.as_of_us)
+    results = _results(experiment, definitions.metrics, counted, as_of_us=aggregates.as_of_us, end_planned=end_planned)
+    settled = end_planned and all(
+        _matured(experiment, definitions.metrics[metric], aggregates.as_of_us) for metric in experiment.metrics
+    )
     return Scorecard(
         experiment=name,
-        status=status,
+        status=_status(experiment, aggregates.as_of_us),
         snapshot_id=aggregates.snapshot_id,
         definitions_version=definitions.version,
         as_of=format_us(aggregates.as_of_us),
         computed_at=format_us(computed_at_us),
-        alpha=alpha,
-        shown="absolute" if status == "ended" else "always_valid",
+        alpha=_alpha(experiment),
+        shown="absolute" if settled else "always_valid",
         units=counted.units,
         excluded=counted.excluded,
         srm=_sample_ratio(experiment, counted),
         completeness=_completeness(snapshot),
-        results=_results(experiment, definitions.metrics, counted, running=status != "ended"),
+        results=results,
         counting=_counting(experiment),
         recompute=(
             f"groundswell scorecard {name} --snapshot {aggregates.snapshot_id} --definitions {definitions.version}"
@@ -74,14 +78,19 @@ def _status(experiment: ExperimentDef, as_of_us: int) -> Status:
 
 
 def _sample_ratio(experiment: ExperimentDef, counted: ExperimentResult) -> SampleRatio:
+    """Test the split before and after exclusion: either alone can hide what the other shows."""
     after = stats.sample_ratio(counted.units, experiment.variants)
     before = stats.sample_ratio(counted.units_before_exclusion or counted.units, experiment.variants)
+    verdicts = [one.ok for one in (after, before) if one.ok is not None]
+    reason = after.reason
+    if after.ok and before.ok is False:
+        reason = "the split is off before exclusion: one variant's units are excluded more often than another's"
     return SampleRatio(
         p_value=after.p_value,
-        ok=after.ok,
+        ok=all(verdicts) if verdicts else None,
         expected=after.expected,
         before_exclusion_p_value=before.p_value,
-        reason=after.reason,
+        reason=reason,
     )
 
 
@@ -97,65 +106,51 @@ def _completeness(snapshot: Snapshot) -> Completeness:
 
 
 def _results(
-    experiment: ExperimentDef, metrics: Mapping[str, MetricDef], counted: ExperimentResult, *, running: bool
+    experiment: ExperimentDef,
+    metrics: Mapping[str, MetricDef],
+    counted: ExperimentResult,
+    *,
+    as_of_us: int,
+    end_planned: bool,
 ) -> list[MetricResult]:
     baseline = experiment.baseline
-    alpha = experiment.alpha if experiment.alpha is not None else limits.alpha_default
+    settings = stats.Settings(alpha=_alpha(experiment))
     found: list[MetricResult] = []
     for name in experiment.metrics:
-        moments = counted.moments[name]
+        metric, moments = metrics[name], counted.moments[name]
+        settled = end_planned and _matured(experiment, metric, as_of_us)
         for variant in experiment.variants:
             if variant != baseline:
-                compared = stats.compare(moments[variant], moments[baseline], stats.Settings(alpha=alpha))
-                found.append(_result(name, metrics[name], (variant, baseline), compared, running=running))
+                compared = compare_arms(metric, moments[variant], moments[baseline], settings)
+                result = metric_result(name, metric, (variant, baseline), compared, settled=settled)
+                found.append(_with_split(result, experiment, counted))
     return found
 
 
-def _result(
-    name: str, metric: MetricDef, pair: tuple[str, str], compared: stats.Comparison, *, running: bool
-) -> MetricResult:
-    reasons = {
-        field: reason
-        for field, reason in (
-            ("mean", compared.treatment.reason),
-            ("baseline_mean", compared.baseline.reason),
-            ("absolute", compared.absolute.reason or compared.reason),
-            ("relative", compared.relative.reason or compared.reason),
-            ("always_valid", compared.always_valid.reason or compared.reason),
-            ("p_value", compared.reason),
-        )
-        if reason is not None
-    }
-    warnings = [f"{note.code}: {note.text}" for note in compared.warnings]
-    if running and metric.window is None:
-        warnings.append(
-            "values_still_grow: without a window a unit's value grows while the experiment runs, so the always-valid "
-            "interval is approximate; give the metric a window"
-        )
-    return MetricResult(
-        metric=name,
-        type=metric.type,
-        window=metric.window,
-        better=metric.better,
-        variant=pair[0],
-        baseline=pair[1],
-        n=compared.treatment_n,
-        mean=compared.treatment.estimate,
-        mean_interval=Interval(compared.treatment.low, compared.treatment.high),
-        baseline_n=compared.baseline_n,
-        baseline_mean=compared.baseline.estimate,
-        baseline_interval=Interval(compared.baseline.low, compared.baseline.high),
-        absolute=Effect(compared.absolute.estimate, compared.absolute.low, compared.absolute.high),
-        relative=Effect(compared.relative.estimate, compared.relative.low, compared.relative.high),
-        always_valid=Interval(compared.always_valid.low, compared.always_valid.high),
-        always_valid_relative=Interval(compared.always_valid_relative.low, compared.always_valid_relative.high),
-        p_value=compared.p_value,
-        statistic=compared.statistic,
-        degrees_of_freedom=compared.degrees_of_freedom,
-        method=compared.method,
-        warnings=warnings,
-        reasons=reasons,
+def _alpha(experiment: ExperimentDef) -> float:
+    return experiment.alpha if experiment.alpha is not None else limits.alpha_default
+
+
+def _matured(experiment: ExperimentDef, metric: MetricDef, as_of_us: int) -> bool:
+    """Return whether no later event can change the metric: the run is over, and so is the last unit's window."""
+    if experiment.end is None or metric.window is None:
+        return False
+    return as_of_us >= parse_us("end", experiment.end) + duration_s("window", metric.window) * US_PER_S
+
+
+def _with_split(result: MetricResult, experiment: ExperimentDef, counted: ExperimentResult) -> MetricResult:
+    """Warn where the split is sound but that of the units whose window has closed is not."""
+    if (result.n, result.baseline_n) == (counted.units[result.variant], counted.units[result.baseline]):
+        return result
+    weights = {name: experiment.variants[name] for name in (result.variant, result.baseline)}
+    split = stats.sample_ratio({result.variant: result.n, result.baseline: result.baseline_n}, weights)
+    if split.ok is not False:
+        return result
+    warning = (
+        f"matured_split: of the units whose window has closed {result.n:,} are {result.variant} and "
+        f"{result.baseline_n:,} {result.baseline} (p = {split.p_value:.2g}): the variants did not begin together; wait"
     )
+    return msgspec.structs.replace(result, warnings=[*result.warnings, warning])
 
 
 def _counting(experiment: ExperimentDef) -> list[str]:

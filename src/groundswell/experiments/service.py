@@ -19,8 +19,8 @@ from groundswell.experiments.explain import Explanation, Step
 from groundswell.experiments.moments_form import moments_json
 from groundswell.experiments.scorecard import Scorecard
 from groundswell.lake.contract import Lake, Snapshot
-from groundswell.model.clock import US_PER_S, Clock
-from groundswell.model.definitions import Definitions
+from groundswell.model.clock import US_PER_S, Clock, parse_us
+from groundswell.model.definitions import Definitions, ExperimentDef
 from groundswell.model.plan import Aggregates, Plan
 from groundswell.store.control import Store
 
@@ -73,9 +73,30 @@ class Scorecards:
         aggregates = self._engine.execute(plan, snapshot.snapshot_id)
         now_us = self._clock.now_us()
         cards = {
-            name: build_scorecard(name, definitions, aggregates, snapshot, computed_at_us=now_us) for name in chosen
+            name: build_scorecard(
+                name,
+                definitions,
+                aggregates,
+                snapshot,
+                computed_at_us=now_us,
+                end_planned=self._end_planned(name, definitions),
+            )
+            for name in chosen
         }
         return Computed(cards, aggregates, definitions, snapshot)
+
+    def _end_planned(self, name: str, definitions: Definitions) -> bool:
+        """Return whether the end was defined before it had come: nobody chose it by the data."""
+        end = definitions.experiments[name].end
+        if end is None:
+            return False
+        since_us: int | None = None  # when this end began to stand
+        for revision in sorted(self._store.history("experiment", name), key=lambda one: one.version):
+            if revision.version > definitions.version:
+                break
+            same = isinstance(revision.definition, ExperimentDef) and revision.definition.end == end
+            since_us = (since_us or revision.at_us) if same else None
+        return since_us is not None and since_us <= parse_us("end", end)
 
     def _snapshot(self, snapshot_id: int | None) -> Snapshot:
         if snapshot_id is not None:

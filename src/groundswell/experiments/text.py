@@ -50,6 +50,11 @@ def _sample_ratio(card: Scorecard) -> str:
         return f"sample ratio: not tested: {srm.reason}"
     if srm.ok:
         return f"sample ratio: ok (p = {number(srm.p_value, 3)})"
+    if srm.reason is not None:
+        return (
+            f"SAMPLE RATIO MISMATCH before exclusion (p = {number(srm.before_exclusion_p_value, 3)}): {srm.reason}. "
+            "Do not decide on these numbers; find out why first."
+        )
     expected = ", ".join(f"{variant} {count:,.0f}" for variant, count in srm.expected.items())
     return (
         f"SAMPLE RATIO MISMATCH (p = {number(srm.p_value, 3)}; expected {expected}): the groups are not comparable. "
@@ -102,7 +107,7 @@ def _foot(card: Scorecard) -> list[str]:
     act = (
         "act on the always-valid interval: it holds however often one looks"
         if card.shown == "always_valid"
-        else "the experiment has ended: the fixed interval holds for this one look"
+        else "ended as planned, every window has closed: the fixed interval holds for this one look"
     )
     lines = ["", act]
     lines.extend(
