@@ -29,7 +29,7 @@ def test_each_type_of_metric_becomes_its_terms() -> None:
         MetricPlan("buyers", (Term("purchase", "any"),), 7 * 86_400_000_000),
         MetricPlan("revenue", (Term("purchase", "sum", "revenue"),)),
         MetricPlan("purchases", (Term("purchase", "count"),)),
-        MetricPlan("order_value", (Term("purchase", "sum", "revenue"), Term("purchase", "count"))),
+        MetricPlan("order_value", (Term("purchase", "sum", "revenue"), Term("purchase", "count", "revenue"))),
     )
 
 

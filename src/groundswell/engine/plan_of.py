@@ -3,7 +3,8 @@
 conversion                    one term, ``any``
 mean with a value             one term, ``sum`` of it
 mean without                  one term, ``count``
-ratio                         numerator and denominator, each a ``sum`` or a ``count``
+ratio                         numerator and denominator, each a ``sum`` or a ``count``; a value over its own events
+                              counts those that have it
 """
 
 from __future__ import annotations
@@ -73,15 +74,21 @@ def plan_metric(name: str, definition: MetricDef) -> MetricPlan:
     elif definition.type == "mean":
         terms = (_total(Operand(event=_needed(name, "event", definition.event), value=definition.value)),)
     else:
-        terms = (
-            _total(_needed(name, "numerator", definition.numerator)),
-            _total(_needed(name, "denominator", definition.denominator)),
-        )
+        numerator = _needed(name, "numerator", definition.numerator)
+        denominator = _needed(name, "denominator", definition.denominator)
+        terms = (_total(numerator), _per(numerator, denominator))
     return MetricPlan(name, terms, _window_us(name, definition.window))
 
 
 def _total(operand: Operand) -> Term:
     return Term(operand.event, "count" if operand.value is None else "sum", operand.value)
+
+
+def _per(numerator: Operand, denominator: Operand) -> Term:
+    """Return the denominator. Of a value over its own events (a mean of events), an event without the value is none."""
+    if denominator.value is None and denominator.event == numerator.event:
+        return Term(denominator.event, "count", numerator.value)
+    return _total(denominator)
 
 
 def _needed(metric: str, field: str, value: T | None) -> T:
