@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from groundswell.errors import Corrupt, InvalidInput, SnapshotGone, Unavailable
@@ -125,6 +126,23 @@ def test_a_query_that_needs_too_much_memory_is_told_so(filled: IcebergLake, monk
 def test_an_expired_snapshot_is_gone(filled: IcebergLake) -> None:
     with pytest.raises(SnapshotGone, match="4711"):
         query(filled, "SELECT 1", snapshot_id=4711)
+
+
+def test_a_damaged_file_is_named_and_the_query_is_not_blamed(filled: IcebergLake) -> None:
+    path = Path(filled.files()[0].path)
+    chunk = pq.read_metadata(path).row_group(0).column(0)
+    end = (chunk.dictionary_page_offset or chunk.data_page_offset) + chunk.total_compressed_size
+    held = bytearray(path.read_bytes())
+    held[end - 12 : end] = b"\xff" * 12
+    path.write_bytes(held)
+
+    with pytest.raises(Corrupt, match=rf"data file {path} is damaged .*; restore it from a backup"):
+        query(filled, f"SELECT {chunk.path_in_schema} FROM events")
+
+
+def test_a_query_that_names_a_file_itself_is_its_own_fault(filled: IcebergLake) -> None:
+    with pytest.raises(InvalidInput, match="must be valid"):
+        query(filled, f'SELECT nothing AS "{filled.files()[0].path}" FROM events')
 
 
 def test_a_missing_file_is_named(filled: IcebergLake) -> None:

@@ -6,6 +6,8 @@
 
 Everything is judged as of one snapshot and one moment of the log, so it may run beside traffic. What the log dropped
 by age cannot be recounted; its sealed tallies stand for it, and the report says from where on it looked itself.
+What is damaged is named under promise 4 and the rest is recounted: what a damaged file or record may hold is neither
+called lost nor held against the numbers.
 
 Exit codes: 0 all hold; 2, 3 or 4 the first promise that does not.
 """
@@ -14,22 +16,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, Protocol, runtime_checkable
+from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
-from groundswell.errors import GroundswellError, PromiseBroken, Unavailable
+from groundswell.errors import Corrupt, GroundswellError, PromiseBroken, Unavailable
 from groundswell.ingest.audit_counts import DeadCount, IntakeCount, LogCount, count_dead, count_intake, count_log
+from groundswell.ingest.audit_damage import LogDamage
 from groundswell.ingest.audit_identities import IdentityFindings, compare_identities
 from groundswell.lake.contract import IngestState, Lake, LakeFile, Snapshot
 from groundswell.log.contract import DEAD_TOPIC, EVENTS_TOPIC, INTAKE_TOPIC, EventLog, Origin
 from groundswell.model.ledger import IntakeCounts, LakeCounts
 from groundswell.wire.intake import tallied_intake
 
-__all__ = ["AuditReport", "Finding", "PromiseCheck", "audit"]
+__all__ = ["AuditReport", "Finding", "PromiseCheck", "audit", "audit_lake"]
 
 Promise = Literal[2, 3, 4]
 _TITLES: Final[dict[Promise, str]] = {2: "exactly once", 3: "conservation", 4: "nothing vanishes"}
+_IDENTITY: Final = frozenset({"source", "event_id", "event_hash"})  # columns without which rows cannot be compared
 _ATTEMPTS_MAX: Final = 50  # traffic moves the log while its tallies are read; a quiet millisecond is enough
 
 
@@ -108,6 +112,13 @@ class _LogFinding(Protocol):
     def what(self) -> str: ...
 
 
+@runtime_checkable
+class _Checksummed(Protocol):
+    """A lake that can check every byte of a file."""
+
+    def damaged_columns(self, file: LakeFile) -> Mapping[str, str]: ...
+
+
 class _Moment(msgspec.Struct, frozen=True):
     """One moment of the log beside one snapshot that is not newer."""
 
@@ -144,18 +155,42 @@ def audit(log: EventLog, lake: Lake) -> AuditReport:
     Raises:
         Unavailable: the log never stood still for a millisecond, or log or lake are away.
     """
-    moment = _moment(log, lake)
+    try:
+        moment, damage = _moment(log, lake), LogDamage(log)
+    except Corrupt as error:
+        return audit_lake(lake, error)
     findings = _Findings()
     files = lake.files(moment.snapshot.snapshot_id) if moment.snapshot else []
-    readable, rows = _check_files(findings, lake, files)
-    counted = count_log(log, moment.state.offsets, moment.ends[EVENTS_TOPIC])
-    _check_conservation(findings, moment, counted, rows)
-    _check_intake(findings, moment, count_intake(log, moment.ends[INTAKE_TOPIC]))
-    _check_dead(findings, moment, count_dead(log, moment.state.offsets, moment.ends[DEAD_TOPIC]))
-    _check_log_files(findings, log)
-    _check_identities(findings, compare_identities(log, lake, readable, moment.state.offsets))
+    held = _check_files(findings, lake, files)
+    counted = count_log(log, moment.state.offsets, moment.ends[EVENTS_TOPIC], damage)
+    intake = count_intake(log, moment.ends[INTAKE_TOPIC], damage)
+    dead = count_dead(log, moment.state.offsets, moment.ends[DEAD_TOPIC], damage)
+    _check_log_files(findings, log, damage)
+    _check_rows(findings, moment, held)
+    if damage:
+        findings.notes.append("records of the log cannot be read, so its counts are not compared")
+    else:
+        _check_conservation(findings, moment, counted)
+        _check_intake(findings, moment, intake)
+        _check_dead(findings, moment, dead)
+    seen = compare_identities(log, lake, held.readable, moment.state.offsets, damage)
+    _check_identities(findings, seen, held)
+    return _report(findings, moment.snapshot)
+
+
+def audit_lake(lake: Lake, error: GroundswellError) -> AuditReport:
+    """Report that the log cannot be read at all, and check what can be checked without it: the lake's files."""
+    findings = _Findings()
+    findings.off(4, f"the log cannot be read: {error}")
+    findings.notes.append("without the log nothing is compared with it; restore it from a backup, then audit again")
+    snapshot = lake.current()
+    _check_files(findings, lake, lake.files(snapshot.snapshot_id) if snapshot else [])
+    return _report(findings, snapshot)
+
+
+def _report(findings: _Findings, snapshot: Snapshot | None) -> AuditReport:
     return AuditReport(
-        snapshot_id=moment.snapshot.snapshot_id if moment.snapshot else None,
+        snapshot_id=snapshot.snapshot_id if snapshot else None,
         promises=tuple(
             PromiseCheck(
                 promise=promise,
@@ -166,7 +201,7 @@ def audit(log: EventLog, lake: Lake) -> AuditReport:
             for promise, title in _TITLES.items()
         ),
         findings=tuple(findings.found),
-        sources=dict(moment.state.ledger),
+        sources=dict(snapshot.state.ledger) if snapshot else {},
         notes=tuple(findings.notes),
     )
 
@@ -192,12 +227,26 @@ def _ends(log: EventLog) -> dict[str, dict[int, int]]:
 # --- promise 4 ---------------------------------------------------------------------------------------------------
 
 
-def _check_files(findings: _Findings, lake: Lake, files: Sequence[LakeFile]) -> tuple[list[LakeFile], Counter[str]]:
-    """Read every file that the snapshot names; return those that can be read, and rows by source."""
+class _Held(NamedTuple):
+    """What the lake's files hold."""
+
+    readable: Sequence[LakeFile]  # files whose identities can be read
+    rows: Mapping[str, int]  # of those, by source
+    unreadable: int  # rows that the other files say they have
+
+
+def _check_files(findings: _Findings, lake: Lake, files: Sequence[LakeFile]) -> _Held:
+    """Read every file that the snapshot names, all of its columns."""
     readable: list[LakeFile] = []
     rows: Counter[str] = Counter()
     for file in files:
         try:
+            damaged = lake.damaged_columns(file) if isinstance(lake, _Checksummed) else {}
+            if damaged:
+                first = next(iter(damaged.values()))
+                findings.off(4, f"a data file is damaged in {', '.join(damaged)}: {first}", examples=(file.path,))
+            if not _IDENTITY.isdisjoint(damaged):
+                continue
             counts = lake.read([file], ["source"]).column("source").value_counts()
         except GroundswellError as error:
             findings.off(4, f"a data file cannot be read: {error}", examples=(file.path,))
@@ -209,14 +258,25 @@ def _check_files(findings: _Findings, lake: Lake, files: Sequence[LakeFile]) -> 
             )
         rows.update(by_source)
         readable.append(file)
-    findings.checked[4].append(f"{len(files):,} data files, {rows.total():,} rows")
-    return readable, rows
+    findings.checked[4].append(f"{len(files):,} data files, {rows.total():,} rows, every column")
+    unreadable = sum(file.rows for file in files) - sum(file.rows for file in readable)
+    if unreadable:
+        findings.notes.append(f"{unreadable:,} rows of damaged files are not compared with the log")
+    return _Held(readable, rows, unreadable)
 
 
-def _check_log_files(findings: _Findings, log: EventLog) -> None:
+def _check_log_files(findings: _Findings, log: EventLog, damage: LogDamage) -> None:
+    """Let the log check its own files; what of it could not be read is told where it does not tell itself."""
+    try:
+        found = log.verify() if isinstance(log, _Verifiable) else ()
+    except Corrupt as error:
+        findings.off(4, f"the log's files cannot be checked: {error}")
+        return
+    if damage and not found:
+        findings.off(4, "records of the log cannot be read", examples=tuple(damage.messages()))
     if not isinstance(log, _Verifiable):
         return
-    for one in log.verify():
+    for one in found:
         findings.off(4, f"the log's files do not add up: {one.what}", examples=(one.file,))
     findings.checked[4].append("checksums, tallies and the chain of digests of the log")
 
@@ -259,19 +319,27 @@ def _check_intake(findings: _Findings, moment: _Moment, counted: IntakeCount) ->
 # --- promise 3 ---------------------------------------------------------------------------------------------------
 
 
-def _check_conservation(findings: _Findings, moment: _Moment, counted: LogCount, rows: Mapping[str, int]) -> None:
-    """Hold the lake's ledger against the log's records and the lake's rows."""
+def _check_rows(findings: _Findings, moment: _Moment, held: _Held) -> None:
+    """Hold the lake's ledger against the lake's rows; rows that damaged files have may be of any source."""
+    ledger = {source: counts.committed for source, counts in moment.state.ledger.items()}
+    if held.unreadable and sum(ledger.values()) == sum(held.rows.values()) + held.unreadable:
+        return
+    for source in sorted(ledger.keys() | held.rows.keys()):
+        findings.equal(3, "rows in the lake", source, ledger.get(source, 0), held.rows.get(source, 0))
+
+
+def _check_conservation(findings: _Findings, moment: _Moment, counted: LogCount) -> None:
+    """Hold the lake's ledger against the log's records."""
     entered: Counter[str] = Counter()
     for (source, _), events in moment.tally.items():
         entered[source] += events
     ledger = moment.state.ledger
-    for source in sorted(entered.keys() | ledger.keys() | counted.settled.keys() | set(rows)):
+    for source in sorted(entered.keys() | ledger.keys() | counted.settled.keys()):
         counts = ledger.get(source, LakeCounts())
         in_flight = counted.in_flight.get(source, 0)
         findings.equal(
             3, "accepted + replayed = settled + in flight", source, entered[source], counts.settled + in_flight
         )
-        findings.equal(3, "rows in the lake", source, counts.committed, rows.get(source, 0))
         if not counted.dropped:
             findings.equal(
                 3, "events below the committed offsets", source, counts.settled, counted.settled.get(source, 0)
@@ -293,10 +361,12 @@ def _check_conservation(findings: _Findings, moment: _Moment, counted: LogCount,
 # --- promise 2 ---------------------------------------------------------------------------------------------------
 
 
-def _check_identities(findings: _Findings, seen: IdentityFindings) -> None:
+def _check_identities(findings: _Findings, seen: IdentityFindings, held: _Held) -> None:
+    """Name what was lost, doubled or never accepted; what damaged files may hold is not called lost."""
+    lost = seen.lost if seen.lost > held.unreadable else 0
     findings.checked[2].append(f"{seen.in_log:,} identities of the log against {seen.in_lake:,} rows of the lake")
     for what, count, examples in (
-        ("events that the log accepted are not in the lake", seen.lost, seen.lost_examples),
+        ("events that the log accepted are not in the lake", lost, seen.lost_examples),
         ("events are in the lake more than once", seen.doubled, seen.doubled_examples),
         ("events are in the lake and not in the log", seen.foreign, seen.foreign_examples),
     ):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import pyarrow as pa
 
-from groundswell import limits
+from groundswell.ingest.audit_damage import LogDamage, read_topic
 from groundswell.ingest.dead_index import DeadIndex
 from groundswell.ingest.dead_records import decode_dead
-from groundswell.log.contract import DEAD_TOPIC, EVENTS_TOPIC, INTAKE_TOPIC, EventLog, Record
+from groundswell.log.contract import DEAD_TOPIC, EVENTS_TOPIC, INTAKE_TOPIC, EventLog
 from groundswell.model.ledger import IntakeCounts
 from groundswell.wire.intake import decode_intake
 from groundswell.wire.record import decode_record
@@ -23,7 +23,6 @@ __all__ = [
     "count_dead",
     "count_intake",
     "count_log",
-    "read_topic",
     "value_counts",
 ]
 
@@ -54,30 +53,21 @@ class DeadCount(NamedTuple):
     begins: int
 
 
-def read_topic(log: EventLog, topic: str, partition: int, stop: int, start: int | None = None) -> Iterator[Record]:
-    """Yield the records of a partition from ``start`` (None: the first kept) up to ``stop``."""
-    offset = log.begins(topic).get(partition, 0) if start is None else start
-    while offset < stop:
-        records = log.read(topic, partition, offset, bytes_max=limits.ingest_read_bytes_max, stop=stop)
-        if not records:
-            return
-        yield from records
-        offset = records[-1].offset + 1
-
-
 def value_counts(column: pa.Array | pa.ChunkedArray) -> Counter[str]:
     """Return how often each value is there."""
     counted = column.value_counts()
     return Counter(dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)))
 
 
-def count_log(log: EventLog, committed: Mapping[int, int], ends: Mapping[int, int]) -> LogCount:
-    """Count the events in the records themselves."""
+def count_log(
+    log: EventLog, committed: Mapping[int, int], ends: Mapping[int, int], damage: LogDamage | None = None
+) -> LogCount:
+    """Count the events in the records themselves; those that cannot be read are noted in ``damage``."""
     settled: Counter[str] = Counter()
     in_flight: Counter[str] = Counter()
     miscounted: list[str] = []
     for partition, end in ends.items():
-        for record in read_topic(log, EVENTS_TOPIC, partition, end):
+        for record in read_topic(log, EVENTS_TOPIC, partition, end, damage=damage):
             content = decode_record(record.payload)
             counts: Counter[str] = Counter()
             for rows in (content.batch, content.dead):
@@ -89,11 +79,11 @@ def count_log(log: EventLog, committed: Mapping[int, int], ends: Mapping[int, in
     return LogCount(settled, in_flight, any(log.begins(EVENTS_TOPIC).values()), tuple(miscounted[:_NAMED_MAX]))
 
 
-def count_intake(log: EventLog, ends: Mapping[int, int]) -> IntakeCount:
+def count_intake(log: EventLog, ends: Mapping[int, int], damage: LogDamage | None = None) -> IntakeCount:
     """Count what senders were told, in the records themselves."""
     by_source: dict[str, IntakeCounts] = {}
     reasons: Counter[str] = Counter()
-    for record in read_topic(log, INTAKE_TOPIC, 0, ends[0]):
+    for record in read_topic(log, INTAKE_TOPIC, 0, ends[0], damage=damage):
         intake = decode_intake(record.payload)
         for source, counts in intake.counts.items():
             by_source[source] = by_source.get(source, IntakeCounts()) + counts
@@ -107,10 +97,12 @@ def count_intake(log: EventLog, ends: Mapping[int, int]) -> IntakeCount:
     return IntakeCount(by_source, tuple(unexplained), log.begins(INTAKE_TOPIC)[0])
 
 
-def count_dead(log: EventLog, committed: Mapping[int, int], ends: Mapping[int, int]) -> DeadCount:
+def count_dead(
+    log: EventLog, committed: Mapping[int, int], ends: Mapping[int, int], damage: LogDamage | None = None
+) -> DeadCount:
     """Count dead letters, each once whatever crashes repeated it."""
     index = DeadIndex()
-    for record in read_topic(log, DEAD_TOPIC, 0, ends[0]):
+    for record in read_topic(log, DEAD_TOPIC, 0, ends[0], damage=damage):
         kind, table = decode_dead(record.payload)
         if kind == "letters":
             index.add_letters(record.offset, table)

@@ -2,6 +2,7 @@
 
 Invariants
     identities are compared by ``event_hash``, 64 bits of a keyed hash; what differs is then named by source and id
+    where records of the log cannot be read, only what is lost is judged: the rest may lie in those records
     memory is bounded: identities are compared in slices of the hash, each a pass over log and lake
     a repeat is a fault only where ingest could have known: in one partition, within the window of log time
 """
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from groundswell import limits
-from groundswell.ingest.audit_counts import read_topic
+from groundswell.ingest.audit_damage import LogDamage, read_topic
 from groundswell.lake.contract import Lake, LakeFile
 from groundswell.log.contract import EVENTS_TOPIC, EventLog, Record
 from groundswell.model.clock import US_PER_S
@@ -46,10 +47,14 @@ class IdentityFindings(NamedTuple):
 
 
 def compare_identities(
-    log: EventLog, lake: Lake, files: Sequence[LakeFile], committed: Mapping[int, int]
+    log: EventLog,
+    lake: Lake,
+    files: Sequence[LakeFile],
+    committed: Mapping[int, int],
+    damage: LogDamage | None = None,
 ) -> IdentityFindings:
     """Compare all identities that the log accepted below ``committed`` with the rows of ``files``."""
-    both = _Both(log, lake, files, committed)
+    both = _Both(log, lake, files, committed, damage)
     rows = sum(file.rows for file in files)
     slices = 1 + rows // limits.audit_identities_max
     parts = [both.compare(number, slices) for number in range(slices)]
@@ -57,7 +62,8 @@ def compare_identities(
     lost, repeated, foreign = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("lost", "repeated", "foreign")
     )
-    foreign = foreign[:0] if dropped else foreign
+    foreign = foreign[:0] if dropped or damage else foreign
+    repeated = repeated[:0] if damage else repeated
     doubled, late = both.judge(repeated)
     return IdentityFindings(
         in_log=sum(part.in_log for part in parts),
@@ -85,7 +91,15 @@ class _Part(NamedTuple):
 class _Both:
     """Log and lake side by side."""
 
-    def __init__(self, log: EventLog, lake: Lake, files: Sequence[LakeFile], committed: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        lake: Lake,
+        files: Sequence[LakeFile],
+        committed: Mapping[int, int],
+        damage: LogDamage | None,
+    ) -> None:
+        self._damage = damage
         self._log = log
         self._lake = lake
         self._files = files
@@ -158,7 +172,7 @@ class _Both:
     def _batches(self) -> Iterator[tuple[Record, pa.RecordBatch]]:
         """Yield the kept records below the committed offsets that hold events."""
         for partition, stop in sorted(self._committed.items()):
-            for record in read_topic(self._log, EVENTS_TOPIC, partition, stop):
+            for record in read_topic(self._log, EVENTS_TOPIC, partition, stop, damage=self._damage):
                 batch = decode_record(record.payload).batch
                 if batch.num_rows:
                     yield record, batch

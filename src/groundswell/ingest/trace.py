@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from groundswell import limits
 from groundswell.errors import NotFound
-from groundswell.ingest.audit_counts import read_topic
+from groundswell.ingest.audit_damage import read_topic
 from groundswell.ingest.dead_letters import DeadLetters
 from groundswell.lake.contract import IngestState, Lake
 from groundswell.log.contract import EVENTS_TOPIC, EventLog, Record

@@ -27,7 +27,9 @@ def driver_errors(what: str) -> Generator[None]:
         raise CommitConflict(f"{what}: someone else committed first ({error})") from error
     except (SQLAlchemyError, NoSuchTableError) as error:
         raise _of_catalog(what, error) from error
-    except pa.ArrowInvalid as error:
+    except pa.ArrowMemoryError as error:
+        raise Unavailable(f"{what}: there is not enough memory ({_first_line(error)})") from error
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowSerializationError) as error:
         raise Corrupt(f"{what}: a file does not hold what it should ({_first_line(error)})") from error
     except OSError as error:
         raise _of_files(what, error) from error

@@ -48,7 +48,14 @@ from groundswell.lake.copying import copy_lake, kept_snapshots
 from groundswell.lake.drivers import driver_errors
 from groundswell.lake.files import FOLDER_PROPERTY, ensure_folder, local_path, sync_folder
 from groundswell.lake.manifests import ManifestReader, stage
-from groundswell.lake.parquet import column_names, from_data_file, read_file, to_data_file, write_file
+from groundswell.lake.parquet import (
+    column_names,
+    damaged_columns,
+    from_data_file,
+    read_file,
+    to_data_file,
+    write_file,
+)
 from groundswell.lake.reading import check_columns, file_order
 from groundswell.lake.retention import check_tag
 from groundswell.lake.steps import EXPIRED, STAGE, SWAP, SWAPPED, WRITE, WRITTEN
@@ -267,6 +274,16 @@ class IcebergLake:
             with self._reading(file):
                 parts.append(read_file(file.path, wanted, unit_hash))
         return pa.concat_tables(parts)
+
+    def damaged_columns(self, file: LakeFile) -> Mapping[str, str]:
+        """Read a data file wholly, checksums of pages included; return what is wrong with each damaged column.
+
+        Raises:
+            Corrupt: nothing of the file can be read.
+            SnapshotGone: it was deleted, and no live snapshot names it.
+        """
+        with self._reading(file):
+            return damaged_columns(file.path, f"reading {file.path}")
 
     @contextmanager
     def _reading(self, file: LakeFile) -> Generator[None]:

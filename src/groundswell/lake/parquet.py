@@ -3,6 +3,7 @@
 Invariants
     a file that was returned is on the disk, its name too
     columns carry Iceberg's field ids, so that every engine finds them by id
+    every page carries a checksum; files of releases that wrote none are read all the same
     bounds are exact and kept for ``unit_hash``, ``ts`` and ``received_at`` alone: nothing else prunes
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import struct
 import uuid
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
@@ -20,7 +22,7 @@ import pyarrow.parquet as pq
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.typedef import Record
 
-from groundswell.errors import Corrupt
+from groundswell.errors import Corrupt, Unavailable
 from groundswell.lake.columns import present_columns
 from groundswell.lake.contract import LakeFile
 from groundswell.lake.drivers import driver_errors
@@ -28,7 +30,16 @@ from groundswell.lake.files import ensure_folder, sync_file, sync_folder
 from groundswell.lake.reading import fill, in_range
 from groundswell.model.clock import format_us
 
-__all__ = ["FileDetails", "column_names", "from_data_file", "lake_file", "read_file", "to_data_file", "write_file"]
+__all__ = [
+    "FileDetails",
+    "column_names",
+    "damaged_columns",
+    "from_data_file",
+    "lake_file",
+    "read_file",
+    "to_data_file",
+    "write_file",
+]
 
 BOUNDED: Final = ("unit_hash", "ts", "received_at")
 _STATISTICS: Final = [*BOUNDED, "type"]  # of row groups: ranges, days and event types prune
@@ -89,6 +100,7 @@ def _write_parquet(table: pa.Table, path: Path, field_ids: Mapping[str, int], ro
         use_dictionary=cast("Any", [name for name in schema.names if _wants_dictionary(present.column(name))]),
         write_statistics=cast("Any", [name for name in _STATISTICS if name in schema.names]),
         store_schema=False,
+        write_page_checksum=True,
     ) as writer:
         writer.write_table(present.cast(schema) if present.schema != schema else present, row_group_size=rows)
     return pq.read_metadata(path)  # pyarrow's own collector hides the error of a full disk behind another
@@ -188,6 +200,28 @@ def column_names(path: str) -> list[str]:
     """Return the columns that the file has."""
     with pq.ParquetFile(path) as file:
         return file.schema_arrow.names
+
+
+def damaged_columns(path: str, what: str) -> dict[str, str]:
+    """Return what is wrong with each damaged column; holds one column of one row group in memory at a time.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+        Corrupt: its footer is damaged, so nothing of it can be read.
+    """
+    damaged: dict[str, str] = {}
+    with ExitStack() as open_files:
+        with driver_errors(what):
+            file = open_files.enter_context(pq.ParquetFile(path, page_checksum_verification=True))
+            names, groups = file.schema_arrow.names, file.num_row_groups
+        for name in names:
+            try:
+                for group in range(groups):
+                    with driver_errors(what):
+                        file.read_row_group(group, columns=[name], use_threads=False).validate(full=True)
+            except (Corrupt, Unavailable) as error:
+                damaged[name] = str(error)
+    return damaged
 
 
 def read_file(path: str, wanted: pa.Schema, unit_hash: tuple[int, int] | None) -> pa.Table:

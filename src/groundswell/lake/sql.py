@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from groundswell import limits
-from groundswell.errors import GroundswellError, InvalidInput, Unavailable
+from groundswell.errors import Corrupt, GroundswellError, InvalidInput, Unavailable
 from groundswell.lake.contract import Lake, LakeFile
 
 __all__ = ["query"]
@@ -48,6 +48,7 @@ def query(lake: Lake, text: str, *, snapshot_id: int | None = None) -> pa.Table:
     Raises:
         InvalidInput: ``text`` is not one SELECT, or DuckDB finds fault with it.
         SnapshotGone: the snapshot has expired.
+        Corrupt: a data file is damaged or missing; the message names it.
         Unavailable: the answer needs more memory than ``limits.sql_memory_bytes_max``.
     """
     files = lake.files(snapshot_id)
@@ -64,11 +65,31 @@ def query(lake: Lake, text: str, *, snapshot_id: int | None = None) -> pa.Table:
                 raise InvalidInput("sql", text, "must be one SELECT statement", next_step="the lake is read only")
             return connection.sql(text).to_arrow_table()
         except duckdb.Error as error:
+            _check_named_file(lake, files, error)
             raise _told(text, error) from error
 
 
+def _check_named_file(lake: Lake, files: Sequence[LakeFile], error: duckdb.Error) -> None:
+    """Raise what is wrong with a data file where DuckDB's message names one: the query is not to blame.
+
+    Raises:
+        Corrupt, SnapshotGone: of that file.
+    """
+    if isinstance(error, duckdb.ParserException | duckdb.BinderException | duckdb.CatalogException):
+        return  # these speak of the statement, which may name a file itself
+    message = _message(error)
+    for file in files:
+        if file.path in message:
+            lake.columns([file])  # knows whether it is gone and whether it may be
+            raise Corrupt(f"data file {file.path} is damaged ({message}); restore it from a backup") from error
+
+
+def _message(error: duckdb.Error) -> str:
+    return "; ".join(str(error).strip().split("\n\n", 1)[0].splitlines())  # without the picture of the statement
+
+
 def _told(text: str, error: duckdb.Error) -> GroundswellError:
-    message = "; ".join(str(error).strip().split("\n\n", 1)[0].splitlines())  # without the picture of the statement
+    message = _message(error)
     if isinstance(error, duckdb.OutOfMemoryException):
         return Unavailable(f"the query needs more memory than it may have ({message}); select or group less")
     if isinstance(error, duckdb.PermissionException):

@@ -84,6 +84,6 @@ def _translate(path: Path, error: sqlite3.Error) -> GroundswellError:
     if code in _AWAY or isinstance(error, sqlite3.InterfaceError | sqlite3.ProgrammingError):
         return Unavailable(f"{path}: {error}; check the disk and the file's permissions, then retry")
     return Corrupt(
-        f"{path} is damaged ({error}); stop writing, keep a copy, and restore it from a backup "
-        "(groundswell audit says which records are affected)"
+        f"{path} is damaged ({error}); stop Groundswell, keep a copy of the data folder, and bring the newest backup "
+        "back with groundswell restore"
     )

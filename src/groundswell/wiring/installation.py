@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from groundswell.errors import Corrupt
 from groundswell.model.clock import Clock, SystemClock
 from groundswell.model.faults import Faults, NoFaults
 from groundswell.wiring.layout import DATA_VARIABLE, DEFAULT_FOLDER, Layout
@@ -152,9 +153,13 @@ class Installation:
 
     def audit(self) -> AuditReport:
         """Recount log and lake from the records."""
-        from groundswell.ingest.audit import audit
+        from groundswell.ingest.audit import audit, audit_lake
 
-        return audit(self.log, self.lake)
+        try:
+            log = self.log
+        except Corrupt as error:
+            return audit_lake(self.lake, error)
+        return audit(log, self.lake)
 
     def trace(self, what: str) -> Trace:
         """Follow an event id, or a unit, through log, fingerprints, dead letters, lake and experiments."""
