@@ -1,17 +1,18 @@
 """Whether an interval that should hold at many looks may be shown yet: its theory is asymptotic, small arms are not.
 
 Invariants
-    what is judged is the difference of the arms: skewness that both share cancels, a small arm beside a large one does not
+    what is judged is the difference of the arms: skewness that both share cancels, a small arm beside a large one does
+    not
 
 The always-valid interval rests on a normal approximation at every look from the first on. Three things break it early
-and are looked for: an arm of few units, whose variance is not known yet; an arm whose units are all alike, whose variance
-is not known at all; and a difference whose own skewness
+and are looked for: an arm of few units, whose variance is not known yet; an arm whose units are all alike, whose
+variance is not known at all; and a difference whose own skewness
 
     g = (m3_t / n_t^2 - m3_c / n_c^2) / (v_t / n_t + v_c / n_c)^1.5
 
-is large, m3 being the third central moment of a unit (Edgeworth: the tails are off by about g (z^2 - 1) / 6). The bounds
-are from simulation: `tests/stats/test_fitness.py` holds false alarms over 100 looks below alpha for splits from 50/50 to
-99/1 with shares from .01 and with log-normal values.
+is large, m3 being the third central moment of a unit (Edgeworth: the tails are off by about g (z^2 - 1) / 6). The
+bounds are from simulation; `tests/stats/test_fitness.py` holds false alarms over many looks below alpha for splits from
+50/50 to 98/2, for normal and log-normal values and for shares of .1 and .01.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def unfit_for_many_looks(treatment: Sample, baseline: Sample) -> str | None:
     """Return why an always-valid interval cannot be given yet, or None."""
     for name, sample in (("treatment", treatment), ("baseline", baseline)):
         if sample.count < ARM_UNITS_MIN:
-            return f"{name}: {sample.count} units; an interval that holds at every look wants {ARM_UNITS_MIN} in each arm"
+            return f"{name}: {sample.count} units; an interval for many looks wants {ARM_UNITS_MIN} in each arm"
         if all_alike(sample):
             return f"{name}: no unit differs from another, so its variance is not known yet"
     skewness = difference_skewness(treatment, baseline)
