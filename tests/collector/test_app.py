@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import json
+import re
 import threading
 import zlib
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import zstandard
 from groundswell import limits
 from groundswell.collector.appender import Appender
 from groundswell.collector.bodies import Receiver
-from groundswell.errors import Corrupt, Unavailable
+from groundswell.errors import Corrupt, Unauthorized, Unavailable
 from groundswell.model.clock import SystemClock
 from groundswell.model.definitions import Definitions, EventDef
 from groundswell.wire.intake import UNKNOWN_SOURCE
@@ -147,6 +148,35 @@ def test_without_a_valid_key_nothing_is_taken_and_it_is_counted(
     assert len(logged.rows()) == 1
 
 
+@pytest.mark.parametrize("key", ["gsw_nobody", "gsw_old", ""])
+def test_a_sender_without_a_key_is_told_to_ask_and_not_to_run_a_command(
+    client: Client, control: Any, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_key: str) -> str:
+        raise Unauthorized("write key is unknown; list keys with: groundswell keys list")
+
+    monkeypatch.setattr(control, "resolve_key", refuse)
+
+    message = client(GOOD, x_write_key=key).json["error"]["message"]
+
+    assert "ask whoever runs this collector for a key" in message
+    assert "groundswell keys" not in message
+
+
+def test_keys_that_cannot_be_looked_up_are_told_without_the_drivers_text(
+    client: Client, control: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(_key: str) -> str:
+        raise Unavailable("/var/control.sqlite: database is locked")
+
+    monkeypatch.setattr(control, "resolve_key", locked)
+
+    answer = client(GOOD)
+
+    assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json["error"]["message"].startswith("write keys cannot be looked up just now; ")
+
+
 def test_a_revoked_key_stops_working(client: Client, control: Any) -> None:
     assert client(GOOD).status == 200
     control.revoked.add("gsw_good")
@@ -194,6 +224,8 @@ def test_what_is_not_as_its_encoding_says_is_refused_and_counted(
     answer = client(body, content_encoding=encoding)
 
     assert answer.status == status
+    assert not re.search(r"Error -|zstd error|decompress(or|ing)|header check", answer.body.decode())
+    assert "; " in answer.json["error"]["message"]
     client(GOOD)
     logged = read_log(log)
     assert len(logged.rows()) == 1
@@ -233,6 +265,19 @@ def test_a_body_that_never_ends_is_given_up(start: Start) -> None:
 
     assert answer.status == 408
     assert receiver.receiving_bytes == 0
+
+
+def test_a_body_that_never_begins_is_given_up_and_takes_no_memory_from_others(start: Start) -> None:
+    receiver = Receiver(receiving_bytes_max=1000, body_s_max=0.4)
+    client = start(receiver=receiver)
+    idle = [client.send([], content_length="900") for _ in range(16)]
+
+    busy = client(GOOD)
+
+    assert busy.status == 200
+    assert not any(future.done() for future in idle)
+    assert receiver.receiving_bytes == 0
+    assert {future.result(10).status for future in idle} == {408}
 
 
 def test_bodies_that_are_being_received_are_bounded_together(start: Start) -> None:
@@ -318,7 +363,7 @@ def test_no_answer_before_the_append_has_returned(client: Client, log: Any) -> N
 def test_a_log_that_cannot_be_written_is_told_and_nothing_is_counted(
     client: Client, log: Any, read_log: ReadLog
 ) -> None:
-    log.failure = Unavailable("no space left on device; free some")
+    log.failure = Unavailable("/var/log/segment-1.sqlite: the disk is full; free space, then retry")
 
     failed = client(b"\n".join([GOOD, BAD]))
     unready = client.get("/readyz")
@@ -326,7 +371,9 @@ def test_a_log_that_cannot_be_written_is_told_and_nothing_is_counted(
     retried = client(b"\n".join([GOOD, BAD]))
 
     assert (failed.status, failed.headers["retry-after"]) == (503, "5")
-    assert failed.json["error"]["message"] == "no space left on device; free some"
+    for answer in (failed, unready):
+        assert answer.json["error"]["message"].startswith("the log cannot be written just now; ")
+        assert "sqlite" not in answer.body.decode()
     assert unready.status == 503
     assert retried.status == 200
     assert client.get("/readyz").status == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -134,6 +135,28 @@ async def test_only_reading_is_possible(client: httpx.AsyncClient):
 
         assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
     assert (await client.head("/experiments")).status_code == 200
+    assert (await client.post("/v1/overview")).json()["error"]["reason"] == "bad_method"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/v1/experiments/new_checkout/scorecard?snapshot=1",
+        "/v1/experiments/new_checkout/scorecard?definitions=3",
+        "/v1/overview?limit=x",
+        "/v1/experiments?limit=x",
+        "/dead-letters?limit=x",
+        "/dead-letters?reason=wrong_type&Reason=x",
+    ],
+)
+async def test_a_query_parameter_that_would_be_passed_over_is_refused(client: httpx.AsyncClient, address: str):
+    answer = await client.get(address)
+
+    name = address.rpartition("&")[2].rpartition("?")[2].partition("=")[0]
+    assert answer.status_code == 400
+    assert f"query parameter {name} ==" in html.unescape(answer.text)
+    if address.startswith("/v1/"):
+        assert answer.json()["error"]["reason"] == "invalid_input"
 
 
 async def test_the_api_gives_moments_as_text(client: httpx.AsyncClient):

@@ -319,6 +319,7 @@ def test_a_structural_fault_is_refused_with_its_reason(decode: Decode, body: str
     assert (decoded.received, decoded.accepted) == (1, 0)
     assert len(decoded.refused[0].sample) <= limits.refused_sample_bytes_max
     assert len(decoded.refused[0].message) < 400
+    assert "; " in decoded.refused[0].message
 
 
 @pytest.mark.parametrize("raw", [b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80"])
@@ -329,6 +330,69 @@ def test_bytes_that_are_no_utf8_are_refused_wherever_they_stand(decode: Decode, 
     decoded = decode(b'{"' + key.encode() + b'":"' + raw + b'","type":"view"' + more + b"}")
 
     assert only_verdict(decoded)[:2] == ("refused", "invalid_utf8")
+
+
+@pytest.mark.parametrize(
+    "blank",
+    [" ", "\t\n", "\u200b", "\ufeff\u2060", "\x00", "\xa0\u3000", "\u2800", "\u3164", "\u202e\u00ad", "\ufe0f"],
+    ids=ascii,
+)
+def test_an_id_with_nothing_to_see_is_refused_and_says_why(decode: Decode, blank: str) -> None:
+    for text in (event(event_id=blank), event(event_id=blank).encode().decode("unicode_escape")):
+        decoded = decode(json.dumps(json.loads(text, strict=False), ensure_ascii=False))
+
+        assert only_verdict(decoded)[:2] == ("refused", "bad_event_id")
+        assert "would be taken for one; give each event an id of its own" in decoded.refused[0].message
+
+
+@pytest.mark.parametrize("event_id", [" a", "a\u200b", "é", "編號", "\u0301", "😀", "\u200b\n7", "\ue000", "\\"])
+def test_an_id_with_something_to_see_is_kept_as_it_is(decode: Decode, event_id: str) -> None:
+    escaped = event(event_id=event_id)
+
+    for body in (escaped, json.dumps(json.loads(escaped), ensure_ascii=False)):
+        assert only_row(decode(body))["event_id"] == event_id
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (event(ts=True), "ts == true, "),
+        (event(user_id=False), "user_id == false, "),
+        (event(user_id=[None]), "user_id == an array, "),
+        (event(event_id=[]), "event_id == an array, "),
+        (event(event_id=1.5), "event_id == 1.5, "),
+        (event(user_id=7), "user_id == 7, "),
+        (event(ts="it's"), 'ts == "it\'s", '),
+        (event(ts="\u202e\U000e0001"), 'ts == "\\u202e\\udb40\\udc01", '),
+        ('{"event_id":null,"type":"view"}', "event_id == null, "),
+        ("null", "event == null, "),
+        ('{"event_id":"1","type":"view","x":NaN}', "number == NaN, "),
+        (raw_property("revenue", "null"), "revenue == null, "),
+        (event(properties={"_envelope": 1}), 'property name == "_envelope", '),
+        ("", "body == nothing, "),
+        ("[{}]x", "byte 4 == x, must not follow"),
+        ("[{}] []", "byte 5 == [], must not follow"),
+        ("[1 2]", "byte 3 == 2], must continue"),
+        ("[{}", "byte 3 == nothing, must not be the end"),
+        ('{"event_id":"\\ud800","type":"view"}', 'text == "\\ud800", '),
+    ],
+)
+def test_a_message_shows_a_value_as_json_spells_it(decode: Decode, body: str, shown: str) -> None:
+    (verdict,) = decode(body).verdicts()
+
+    assert str(verdict.message).startswith(shown)
+
+
+def test_a_message_shows_bytes_that_are_no_text_as_numbers(decode: Decode) -> None:
+    (verdict,) = decode(b'{"event_id":"\xff"}').verdicts()
+
+    assert str(verdict.message).startswith("byte 13 == 0xff, ")
+
+
+def test_a_batch_with_too_many_events_is_not_said_to_have_fewer(decode: Decode) -> None:
+    (verdict,) = decode("[" + "1," * 40_000 + "1]").verdicts()
+
+    assert verdict.message == "events: more than 10000, must be at most 10000; send smaller batches"
 
 
 SEMANTIC = {
@@ -375,6 +439,7 @@ def test_a_semantic_fault_is_kept_as_a_dead_letter(decode: Decode, body: str, re
     assert letter["event_id"] == json.loads(body, parse_constant=str)["event_id"]
     assert letter["received_at"] == datetime(2026, 1, 5, 12, tzinfo=UTC)
     assert len(letter["message"]) < 400
+    assert "; " in letter["message"]
 
 
 def test_times_at_the_bounds_are_taken(decode: Decode) -> None:

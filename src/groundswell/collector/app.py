@@ -32,6 +32,7 @@ from groundswell.collector.replies import Reply, failure, reply_of
 from groundswell.errors import Overloaded, Transient, Unauthorized, Unavailable
 from groundswell.log.contract import EventLog
 from groundswell.model.clock import Clock
+from groundswell.model.spelling import spelled
 from groundswell.wire.body import Form
 from groundswell.wire.decode import Body, Outcome
 from groundswell.wire.faults import Refused
@@ -120,9 +121,11 @@ class Collector:
         path, method = scope["path"], scope["method"]
         allowed = "POST" if path == "/v1/events" else "GET, HEAD"
         if path not in PATHS:
-            return failure(404, "not_found", f"path == {path[:100]!r}, must be one of {', '.join(sorted(PATHS))}")
+            return failure(
+                404, "not_found", f"path == {spelled(path[:100])}, must be one of {', '.join(sorted(PATHS))}"
+            )
         if method not in allowed.split(", "):
-            return failure(405, "bad_method", f"method == {method[:20]!r}, must be {allowed}", allow=allowed)
+            return failure(405, "bad_method", f"method == {spelled(method[:20])}, must be {allowed}", allow=allowed)
         if path == "/v1/events":
             return await self._events(scope, receive)
         if path == "/metrics":
@@ -234,7 +237,9 @@ def _length(headers: dict[bytes, bytes]) -> int | None:
     if value is None:
         return None
     if not value.isdigit() or len(value) > _LENGTH_DIGITS_MAX:
-        raise BodyFault(400, "bad_length", f"content-length == {value[:32]!r}, must be a whole number")
+        raise BodyFault(
+            400, "bad_length", f"content-length == {spelled(value[:32])}, must be a whole number; {_LENGTH_HINT}"
+        )
     return int(value)
 
 
@@ -256,3 +261,4 @@ async def _send(send: Send, reply: Reply, *, head: bool) -> None:
 
 _UNAVAILABLE_RETRY_S: Final = 5  # a full disk or a locked log takes a person, or another process's long transaction
 _LENGTH_DIGITS_MAX: Final = 18
+_LENGTH_HINT: Final = "let your HTTP library set it"

@@ -19,7 +19,7 @@ import structlog
 
 from groundswell import limits
 from groundswell.collector.ports import Control
-from groundswell.errors import GroundswellError, Overloaded, Unavailable
+from groundswell.errors import GroundswellError, Overloaded, Transient, Unavailable
 from groundswell.log.contract import EVENTS_TOPIC, INTAKE_TOPIC, Entry, EventLog
 from groundswell.model.clock import Clock
 from groundswell.wire.decode import Body, Decoder, Group, Outcome
@@ -184,8 +184,10 @@ class Appender:
         try:
             self._append(group, submissions, answers, beside)
         except Exception as error:  # noqa: BLE001 - whatever it was, each sender must be told that nothing is durable
-            problem = (self._clock.monotonic_s(), str(error))
-            answers = [error] * len(submissions)
+            if self.problem is None:  # told once in a while, not for every group that meets the same full disk
+                _log.warning("appender.append_failed", error=str(error))
+            problem = (self._clock.monotonic_s(), _NOT_WRITTEN)
+            answers = [_told(error)] * len(submissions)
             with self._changed:
                 self._tally.merge(beside)
         self._problem = problem
@@ -266,6 +268,13 @@ class Appender:
                 self._tally.merge(tally)
 
 
+def _told(error: Exception) -> Exception:
+    """Return what senders are told of a failed append: a driver's text names files, and is logged."""
+    if isinstance(error, Overloaded):
+        return Overloaded(_NOT_WRITTEN, retry_after_s=error.retry_after_s)
+    return Unavailable(_NOT_WRITTEN) if isinstance(error, Transient) else error
+
+
 def entries_of(group: Group, version: int, partitions: int) -> list[Entry]:
     """Return a group's events as entries of the log, cut by partition and into records of bounded size."""
     rows = split(group.batch, partitions)
@@ -295,6 +304,7 @@ def counts_by_source(batch: pa.RecordBatch) -> Counter[str]:
     return Counter({pair["values"]: pair["counts"] for pair in batch.column("source").value_counts().to_pylist()})
 
 
+_NOT_WRITTEN: Final = "the log cannot be written just now; nothing was taken, send the same events again later"
 _GROUP_BYTES_MAX: Final = 4 * 1024 * 1024  # decoding takes several times the memory of what is decoded
 _GROUP_BYTES_ENOUGH: Final = 1024 * 1024  # an fsync for this much is well spent; no need to wait for company
 

@@ -2,7 +2,9 @@
 
 Invariants
     no more than ``body_bytes_max`` is received, no more than ``body_decoded_bytes_max`` comes out of a decompressor
-    what is being received counts against ``receiving_bytes_max`` of its process before it is held
+    what was received counts against ``receiving_bytes_max`` of its process; what was only announced does not
+    a body has ``body_s_max`` seconds to arrive whole, from the moment that it is asked for
+    no text of a decompressor reaches a sender
 """
 
 from __future__ import annotations
@@ -13,15 +15,19 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from types import TracebackType
 from typing import Any, Final, Self
 
+import structlog
 import zstandard
 
 from groundswell import limits
 from groundswell.errors import GroundswellError
+from groundswell.model.spelling import spelled
 
 __all__ = ["BodyFault", "ClientGone", "Receiver", "inflate"]
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
+
+_log = structlog.get_logger(__name__)
 
 _INFLATE_INLINE_BYTES_MAX: Final = 8 * 1024  # more is decompressed in a thread, so that it holds up nobody
 _INFLATIONS_MAX: Final = 2  # at once: each may take limits.body_decoded_bytes_max
@@ -78,19 +84,31 @@ class Receiver:
             ClientGone: the client hung up.
         """
         with _Held(self) as held:
-            held.grow_to(length or 0)
-            message = await receive()
-            if message.get("more_body", False):
-                try:
-                    async with asyncio.timeout(self._body_s_max):
-                        body = await _rest(message, receive, held)
-                except TimeoutError:
-                    rule = f"body seconds > {self._body_s_max:g}, must be at most that; send smaller batches"
-                    raise BodyFault(408, "too_slow", rule) from None
-            else:
-                body = _part(message)
-                held.grow_to(len(body))
+            self._check_size(length or 0)
+            try:
+                async with asyncio.timeout(self._body_s_max):
+                    body = await _whole(receive, held)
+            except TimeoutError:
+                rule = f"body seconds > {self._body_s_max:g}, must be at most that; send smaller batches"
+                raise BodyFault(408, "too_slow", rule) from None
         return body if encoding in {"", "identity"} else await self._inflated(body, encoding)
+
+    def _check_size(self, size: int) -> None:
+        if size > self.body_bytes_max:
+            rule = f"body bytes == {size}, must be <= {self.body_bytes_max}; send smaller batches"
+            raise BodyFault(413, "too_large", rule)
+
+    def hold(self, size: int, more: int) -> None:
+        """Count ``more`` bytes of a body that now has ``size``.
+
+        Raises:
+            BodyFault: the body, or all bodies together, are too large.
+        """
+        self._check_size(size)
+        if self.receiving_bytes + more > self.receiving_bytes_max:
+            rule = f"bytes being received > {self.receiving_bytes_max}, must be at most that; send it again later"
+            raise BodyFault(503, "overloaded", rule, retry_after_s=_RETRY_AFTER_S)
+        self.receiving_bytes += more
 
     async def _inflated(self, body: bytes, encoding: str) -> bytes:
         if len(body) <= _INFLATE_INLINE_BYTES_MAX:
@@ -115,31 +133,20 @@ class _Held:
     ) -> None:
         self._receiver.receiving_bytes -= self._size
 
-    def grow_to(self, size: int) -> None:
-        receiver = self._receiver
-        if size > receiver.body_bytes_max:
-            rule = f"body bytes == {size}, must be <= {receiver.body_bytes_max}; send smaller batches"
-            raise BodyFault(413, "too_large", rule)
-        more = size - self._size
-        if more > 0:
-            if receiver.receiving_bytes + more > receiver.receiving_bytes_max:
-                rule = (
-                    f"bytes being received > {receiver.receiving_bytes_max}, must be at most that; send it again later"
-                )
-                raise BodyFault(503, "overloaded", rule, retry_after_s=_RETRY_AFTER_S)
-            receiver.receiving_bytes += more
-            self._size = size
+    def grow_by(self, more: int) -> None:
+        self._receiver.hold(self._size + more, more)
+        self._size += more
 
 
-async def _rest(message: Message, receive: Receive, held: _Held) -> bytes:
-    parts = [_part(message)]
-    size = len(parts[0])
-    while message.get("more_body", False):
+async def _whole(receive: Receive, held: _Held) -> bytes:
+    parts: list[bytes] = []
+    more = True
+    while more:
         message = await receive()
         parts.append(_part(message))
-        size += len(parts[-1])
-        held.grow_to(size)
-    return b"".join(parts)
+        held.grow_by(len(parts[-1]))
+        more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _part(message: Message) -> bytes:
@@ -158,7 +165,9 @@ def inflate(body: bytes, encoding: str, bytes_max: int) -> bytes:
         return _gunzip(body, bytes_max)
     if encoding == "zstd":
         return _unzstd(body, bytes_max)
-    raise BodyFault(415, "bad_encoding", f"content-encoding == {encoding!r}, must be gzip, zstd or identity")
+    raise BodyFault(
+        415, "bad_encoding", f"content-encoding == {spelled(encoding)}, must be gzip, zstd or identity; send it as one"
+    )
 
 
 def _gunzip(body: bytes, bytes_max: int) -> bytes:
@@ -179,7 +188,7 @@ def _gunzip(body: bytes, bytes_max: int) -> bytes:
             parts.append(part)
             rest = member.unused_data
     except zlib.error as error:
-        raise BodyFault(400, "bad_encoding", f"body is not gzip ({error})") from None
+        raise _not_as_said("gzip", error) from None
     return b"".join(parts)
 
 
@@ -196,7 +205,7 @@ def _unzstd(body: bytes, bytes_max: int) -> bytes:
                 parts.append(part)
         _check_whole_frames(body)
     except zstandard.ZstdError as error:
-        raise BodyFault(400, "bad_encoding", f"body is not zstd ({error})") from None
+        raise _not_as_said("zstd", error) from None
     return b"".join(parts)
 
 
@@ -223,7 +232,14 @@ def _check_whole_frames(body: bytes) -> None:
 
 
 def _cut_short(encoding: str) -> BodyFault:
-    return BodyFault(400, "bad_encoding", f"body is cut short or too finely cut, must be a whole {encoding} file")
+    rule = f"body is cut short or too finely cut, must be a whole {encoding} file; compress it in one piece"
+    return BodyFault(400, "bad_encoding", rule)
+
+
+def _not_as_said(encoding: str, error: Exception) -> BodyFault:
+    _log.info("collector.not_decompressed", encoding=encoding, error=str(error))
+    rule = f"body is not what content-encoding says, must be a whole {encoding} file; compress it again, or say none"
+    return BodyFault(400, "bad_encoding", rule)
 
 
 def _too_large(bytes_max: int) -> BodyFault:

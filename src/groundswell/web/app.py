@@ -31,8 +31,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from groundswell import limits
-from groundswell.errors import GroundswellError, NotComputable, NotFound, Overloaded
+from groundswell.errors import GroundswellError, InvalidInput, NotComputable, NotFound, Overloaded
 from groundswell.model.clock import Clock
+from groundswell.model.spelling import Verbatim, spelled
 from groundswell.web.list_view import view_dead_letters, view_experiments
 from groundswell.web.ofrep import OFREP_PREFIX, build_ofrep
 from groundswell.web.openapi import openapi_document
@@ -40,7 +41,7 @@ from groundswell.web.overview_view import view_overview
 from groundswell.web.ports import Ports
 from groundswell.web.public import public
 from groundswell.web.render import assets, render
-from groundswell.web.responses import App, Receive, Scope, Send, error_page, html, json, with_headers
+from groundswell.web.responses import App, BadMethod, Receive, Scope, Send, error_page, html, json, with_headers
 from groundswell.web.scorecard_view import view_scorecard
 
 __all__ = ["build_app"]
@@ -49,6 +50,9 @@ Answer = TypeVar("Answer")
 
 _KEPT_FOR_EVER: Final = "public, max-age=31536000, immutable"
 _COMPRESS_FROM_BYTES: Final = 2_048  # below that a packet holds it anyway
+
+_QUERY_CHARS_MAX: Final = 64
+_BY_COMMAND: Final = frozenset(("snapshot", "definitions"))  # what only the command can ask of a scorecard
 
 _log = structlog.get_logger("groundswell.web")
 
@@ -95,6 +99,7 @@ class _Pages:
         return _page(request, "scorecard.html", "_scorecard.html", view=view, path=path, here="/experiments")
 
     async def dead_letters(self, request: Request) -> Response:
+        _check_query(request, "reason", "source", "cursor", "live")
         query = request.query_params
         reason, source = query.get("reason") or None, query.get("source") or None
         ask = partial(
@@ -110,14 +115,15 @@ class _Pages:
     # --- API ---------------------------------------------------------------------------------------------------
 
     async def overview_json(self, request: Request) -> Response:
-        del request
+        _check_query(request)
         return json(public(await self._read(self._ports.overview)))
 
     async def experiments_json(self, request: Request) -> Response:
-        del request
+        _check_query(request)
         return json({"experiments": public(await self._read(self._ports.experiments))})
 
     async def scorecard_json(self, request: Request) -> Response:
+        _check_query(request)
         return json(await self._read(partial(self._ports.scorecard, request.path_params["name"])))
 
     async def openapi(self, request: Request) -> Response:
@@ -161,6 +167,18 @@ def build_app(ports: Ports, clock: Clock, *, flag_requests_per_s_max: float = li
     return app
 
 
+def _check_query(request: Request, *known: str) -> None:
+    """Refuse what would be passed over: numbers of another snapshot than was asked for look like the right ones."""
+    for name, value in request.query_params.multi_items():
+        if name not in known:
+            rule = f"must be {' or '.join(known)}" if known else "is not understood here, no parameter is"
+            next_step = "leave it out"
+            if name in _BY_COMMAND:
+                next_step += f", or run groundswell scorecard NAME --{name} {name.upper()}"
+            shown = spelled(value[:_QUERY_CHARS_MAX])
+            raise InvalidInput(f"query parameter {spelled(Verbatim(name))}", shown, rule, next_step=next_step)
+
+
 def _page(request: Request, whole: str, fragment: str, **values: object) -> Response:
     """Return the whole page, or only what refreshes where htmx asks for it."""
     live = request.query_params.get("live") != "off"
@@ -188,8 +206,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     path = request.url.path
     if status == 405:
-        answer = error_page(NotFound(f"{request.method} is not answered here; use GET"), path=path)
-        answer.status_code = 405
+        answer = error_page(BadMethod(f"method == {spelled(request.method[:20])}, must be GET or HEAD"), path=path)
         answer.headers["allow"] = "GET, HEAD"
         return answer
     return error_page(NotFound("no page has this address"), path=path)

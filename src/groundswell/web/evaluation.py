@@ -17,7 +17,8 @@ import msgspec
 from groundswell import limits
 from groundswell.allocation.assign import Allocator, State
 from groundswell.errors import InvalidInput
-from groundswell.model.definitions import Definitions, ExperimentDef, UnitKind
+from groundswell.model.definitions import UNIT_KINDS, Definitions, ExperimentDef, UnitKind
+from groundswell.model.spelling import spelled
 
 __all__ = ["Context", "FlagSet", "Refusal", "read_context"]
 
@@ -49,6 +50,9 @@ class Refusal(NamedTuple):
 
 
 _DECODER: Final = msgspec.json.Decoder(_Request)
+_SEND: Final = 'send {"context": {"targetingKey": "<id of the unit>"}}'
+_AS_TEXT: Final = "send the id as the unit's events carry it, as text"
+_SHOWN_BYTES_MAX: Final = 80
 _NO_KEY: Final = (
     "context.targetingKey is missing; send the id of the unit as targetingKey, or as an attribute named {unit}"
 )
@@ -58,10 +62,12 @@ def read_context(body: bytes) -> Context | Refusal:
     """Return the context of a request's ``body``, or why there is none."""
     try:
         return _DECODER.decode(body).context
-    except msgspec.ValidationError as error:
-        return Refusal(400, "INVALID_CONTEXT", f"{error}; send an object with the key context")
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        return Refusal(400, "PARSE_ERROR", f"the body is not valid JSON: {error}")
+    except msgspec.ValidationError:
+        rule = f"must be an object whose key context is an object too; {_SEND}"
+        return Refusal(400, "INVALID_CONTEXT", f"body == {spelled(body[:_SHOWN_BYTES_MAX])}, {rule}")
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        rule = f"must be whole RFC 8259 JSON in UTF-8; {_SEND}"
+        return Refusal(400, "PARSE_ERROR", f"body == {spelled(body[:_SHOWN_BYTES_MAX])}, {rule}")
 
 
 class _Flag:
@@ -121,7 +127,7 @@ class FlagSet:
 
     def evaluate_all(self, context: Context, now_us: int) -> bytes | Refusal:
         """Return the answers for all flags. One that fails carries its own failure; a context without any id fails."""
-        if context == Context():
+        if context.targetingKey is None and all(getattr(context, unit) in (None, "") for unit in UNIT_KINDS):
             return Refusal(400, "TARGETING_KEY_MISSING", _NO_KEY.format(unit="its unit, such as user_id"))
         answers: list[bytes] = []
         for name in self._flags:
@@ -134,11 +140,13 @@ def _unit_id(context: Context, unit: UnitKind) -> str | Refusal:
     """Return the id of ``unit``: the attribute of that name, else the targeting key."""
     field = unit
     value: object = getattr(context, unit)
-    if value is None:
+    if value is None or value == "":  # as in an event, "" names nobody
         field, value = "targetingKey", context.targetingKey
     if value is None:
         return Refusal(400, "TARGETING_KEY_MISSING", _NO_KEY.format(unit=unit))
     if not isinstance(value, str) or not 0 < len(value) <= limits.envelope_chars_max:
         rule = f"must be a string of 1 to {limits.envelope_chars_max} characters"
-        return Refusal(400, "INVALID_CONTEXT", str(InvalidInput(f"context.{field}", value, rule)))
+        return Refusal(
+            400, "INVALID_CONTEXT", str(InvalidInput(f"context.{field}", spelled(value), rule, next_step=_AS_TEXT))
+        )
     return value

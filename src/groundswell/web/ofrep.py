@@ -5,12 +5,13 @@
 
 Invariants
     a request is answered on the event loop without waiting for anything but its own body
-    a body is held only up to ``limits.flag_body_bytes_max``
+    a body is held only up to ``limits.flag_body_bytes_max``, and waited for up to ``limits.body_receive_s_max``
     an answer is never a traceback
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from hashlib import blake2b
 from math import ceil
@@ -22,6 +23,7 @@ import structlog
 from groundswell import limits
 from groundswell.errors import GroundswellError, Overloaded, Transient, Unauthorized
 from groundswell.model.clock import Clock
+from groundswell.model.spelling import spelled
 from groundswell.web.admission import RateLimit
 from groundswell.web.evaluation import Context, FlagSet, Refusal, read_context
 from groundswell.web.ports import Flags
@@ -34,6 +36,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 OFREP_PREFIX: Final = "/ofrep/v1/evaluate/flags"
+
+_ASK: Final = "send Authorization: Bearer <key> or X-API-Key, and ask whoever runs this server for a key"
 
 _log = structlog.get_logger("groundswell.web.ofrep")
 
@@ -58,7 +62,8 @@ class _Answer(NamedTuple):
 class _Ofrep:
     """The ASGI application."""
 
-    def __init__(self, flags: Flags, clock: Clock, rate: RateLimit) -> None:
+    def __init__(self, flags: Flags, clock: Clock, rate: RateLimit, body_s_max: float) -> None:
+        self._body_s_max = body_s_max
         self._flags = flags
         self._clock = clock
         self._rate = rate
@@ -80,16 +85,16 @@ class _Ofrep:
     async def _respond(self, scope: Scope, receive: Receive) -> _Answer:
         path: str = scope["path"]
         if path != OFREP_PREFIX and not path.startswith(OFREP_PREFIX + "/"):
-            return _Answer(404, msgspec.json.encode({"errorDetails": f"no such path; flags are under {OFREP_PREFIX}"}))
+            return _Answer(404, _general(f"no such path; flags are under {OFREP_PREFIX}"))
         if scope["method"] == "OPTIONS":
             return _Answer(204, headers=_PREFLIGHT)
         if scope["method"] != "POST":
-            body = msgspec.json.encode({"errorDetails": f"{scope['method']} is not allowed here; use POST"})
+            body = _general(f"method == {spelled(scope['method'][:20])}, must be POST; send the context as its body")
             return _Answer(405, body, [(b"allow", b"POST, OPTIONS")])
         headers: dict[bytes, bytes] = dict(scope["headers"])
         self._rate.admit(self._flags.authorize(_api_key(headers)))
         key = path[len(OFREP_PREFIX) + 1 :]
-        body = await _body(headers, receive)
+        body = await _body_in_time(headers, receive, self._body_s_max)
         context = body if isinstance(body, Refusal) else read_context(body)
         if isinstance(context, Refusal):
             return _Answer(context.status, context.body(key or None))
@@ -114,10 +119,15 @@ class _Ofrep:
 
 
 def build_ofrep(
-    flags: Flags, clock: Clock, *, requests_per_s_max: float = limits.flag_requests_per_s_max
+    flags: Flags,
+    clock: Clock,
+    *,
+    requests_per_s_max: float = limits.flag_requests_per_s_max,
+    body_s_max: float = limits.body_receive_s_max,
 ) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
     """Return the ASGI application for every path under ``OFREP_PREFIX``."""
-    return _Ofrep(flags, clock, RateLimit(clock, rate_per_s=requests_per_s_max, burst_s=limits.flag_burst_s))
+    rate = RateLimit(clock, rate_per_s=requests_per_s_max, burst_s=limits.flag_burst_s)
+    return _Ofrep(flags, clock, rate, body_s_max)
 
 
 def _api_key(headers: dict[bytes, bytes]) -> str | None:
@@ -125,6 +135,15 @@ def _api_key(headers: dict[bytes, bytes]) -> str | None:
     scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
     key = token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key")
     return key.decode("latin-1") if key else None
+
+
+async def _body_in_time(headers: dict[bytes, bytes], receive: Receive, seconds_max: float) -> bytes | Refusal:
+    try:
+        async with asyncio.timeout(seconds_max):
+            return await _body(headers, receive)
+    except TimeoutError:
+        rule = f"body seconds > {seconds_max:g}, must be at most that; send the context again"
+        return Refusal(408, "GENERAL", rule)
 
 
 async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes | Refusal:
@@ -155,12 +174,17 @@ def _matches(if_none_match: bytes | None, etag: bytes) -> bool:
 
 
 def _failure(error: GroundswellError) -> _Answer:
-    body = msgspec.json.encode({"errorCode": "GENERAL", "errorDetails": str(error)})
+    """Return what the asker is told: of other rooms' errors only what it can act on, and in words of this module."""
     if isinstance(error, Unauthorized):
-        return _Answer(401, body, [(b"www-authenticate", b"Bearer")])
+        return _Answer(401, _general(f"{str(error).partition(';')[0]}; {_ASK}"), [(b"www-authenticate", b"Bearer")])
     if isinstance(error, Overloaded):
-        return _Answer(429, body, [(b"retry-after", str(ceil(error.retry_after_s)).encode())])
+        return _Answer(429, _general(str(error)), [(b"retry-after", str(ceil(error.retry_after_s)).encode())])
     if isinstance(error, Transient):
-        return _Answer(503, body, [(b"retry-after", b"1")])
+        _log.warning("flags_unavailable", error=str(error))
+        return _Answer(503, _general("flags cannot be read just now; ask again later"), [(b"retry-after", b"1")])
     _log.error("flag_evaluation_failed", error=str(error))
-    return _Answer(500, body)
+    return _Answer(500, _general("the evaluation failed; ask whoever runs this server, its log says why"))
+
+
+def _general(details: str) -> bytes:
+    return msgspec.json.encode({"errorCode": "GENERAL", "errorDetails": details})

@@ -134,6 +134,8 @@ def _flag_paths() -> dict[str, Any]:
         for status, description in (
             ("400", "PARSE_ERROR, INVALID_CONTEXT or TARGETING_KEY_MISSING"),
             ("401", "The key is missing, unknown or revoked"),
+            ("405", "Only POST is answered"),
+            ("408", f"The body took longer than {limits.body_receive_s_max:g} s to arrive"),
             ("413", f"The body is larger than {limits.flag_body_bytes_max:,} bytes"),
             ("429", "Asked too often: ask again after Retry-After"),
             ("503", "Not now: ask again after Retry-After"),
@@ -157,10 +159,11 @@ def _flag_paths() -> dict[str, Any]:
 
 def _reading_paths() -> dict[str, Any]:
     failures = {
+        "400": _json("A query parameter is not understood", "Failure"),
         "404": _json("No experiment has this name", "Failure"),
         "409": _json("It cannot be computed yet; the message says why", "Failure"),
     }
-    away = {"503": _json("Not now: ask again after Retry-After", "Failure")}
+    away = {"400": failures["400"], "503": _json("Not now: ask again after Retry-After", "Failure")}
     name = _parameter("name", "path", "name of the experiment", required=True)
     return {
         "/v1/overview": _reading("overview", "Ledgers, lag, dead letters and throughput", "Overview", away),

@@ -41,7 +41,7 @@ class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
     events_behind: int
     watermark_us: int | None = None
-    behind: bool = False  # its watermark holds the others back
+    behind: bool = False  # events wait, and its data is older than a minute
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):

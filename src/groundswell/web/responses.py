@@ -21,7 +21,7 @@ from groundswell.errors import (
 )
 from groundswell.web.render import render
 
-__all__ = ["error_page", "error_status", "html", "json", "with_headers"]
+__all__ = ["BadMethod", "error_page", "error_status", "html", "json", "with_headers"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -41,9 +41,15 @@ _HEADERS: Final = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 
+
+class BadMethod(GroundswellError):
+    """A path is not answered by this method."""
+
+
 # the first type that fits decides: status, a stable reason, a title a person understands
 _ERRORS: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
     (NotFound, 404, "not_found", "Not found"),
+    (BadMethod, 405, "bad_method", "Not answered"),
     (NotComputable, 409, "not_computable", "Nothing to show yet"),
     (SnapshotGone, 410, "snapshot_gone", "The snapshot is gone"),
     (InvalidInput, 400, "invalid_input", "That cannot be asked for"),

@@ -26,6 +26,7 @@ _NOT_SPACE: Final = re.compile(rb"[^ \t\r\n]")
 _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _ANY: Final = msgspec.json.Decoder(msgspec.Raw)
 _AT: Final = re.compile(r"\(byte (\d+)\)$")
+_TRAILING: Final = "trailing characters"
 
 
 def mode_of(body: bytes, form: Form = "auto") -> int:
@@ -63,13 +64,19 @@ def empty_fault(body: bytes) -> Fault:
 
 def array_fault(body: bytes) -> Fault:
     """Return why a body that is no array of JSON values is refused; it names the byte."""
-    at = len(body)
+    at, trailing = len(body), False
     try:
         _LIST.decode(body)
     except RecursionError:
-        return refused("too_deep", "body", body, f"must be nested at most {limits.json_depth_max} deep")
+        return refused(
+            "too_deep", "body", body, f"must be nested at most {limits.json_depth_max} deep", "send flatter events"
+        )
     except msgspec.DecodeError as error:
         found = _AT.search(str(error))
         at = int(found[1]) if found else len(body)
-    rule = "must continue a JSON array" if at < len(body) else "must not be the end of a JSON array"
+        trailing = _TRAILING in str(error)
+    if trailing:  # the decoder names the byte after the first that is too many
+        rule, at = "must not follow the end of a JSON array", at - 1
+    else:
+        rule = "must continue a JSON array" if at < len(body) else "must not be the end of a JSON array"
     return refused("not_json", f"byte {at}", body[at : at + 16], rule, "send RFC 8259 JSON, or one event a line")

@@ -34,6 +34,8 @@ _TS_EARLIEST_US: Final = parse_us("ts_earliest", limits.ts_earliest)
 _OURS: Final = frozenset(("received_at", "source", "unit_hash", "unit_kind", "event_hash", "content_hash"))
 
 
+_SPLIT: Final = "keep documents elsewhere and send their address, or send several events"
+
 Int64s = npt.NDArray[np.int64]
 
 
@@ -184,7 +186,7 @@ class Decoder:
 
     def _read(self, raw: bytes, received_at_us: int) -> Row | Fault:
         if len(raw) > limits.event_bytes_max:
-            return refused("too_large", "event bytes", len(raw), f"must be at most {limits.event_bytes_max}")
+            return refused("too_large", "event bytes", len(raw), f"must be at most {limits.event_bytes_max}", _SPLIT)
         row = self._reference.read(raw)
         if isinstance(row, Fault) or "ts" not in row:
             return row
@@ -195,8 +197,7 @@ class Decoder:
         outcomes: list[Outcome] = []
         for place, count in enumerate(run.counts.tolist()):
             if count > self._events_max:
-                rule = f"must be at most {self._events_max}"
-                run.whole[place] = refused("too_many_events", "events", count, rule, "send smaller batches")
+                run.whole[place] = _too_many(self._events_max)
             elif not count and place not in run.whole:
                 run.whole[place] = empty_fault(run.text(place))
             whole = run.whole.get(place)
@@ -314,6 +315,12 @@ def _ts_fault(ts_us: int, received_at_us: int) -> Fault | None:
         rule = f"must not be before {limits.ts_earliest}"
         return dead("ts_too_early", "ts", format_us(ts_us), rule, "send when it happened, or leave ts out")
     return None
+
+
+def _too_many(events_max: int) -> Fault:
+    """Return why a body is refused that goes on past ``events_max``; nobody counted how far."""
+    message = f"events: more than {events_max}, must be at most {events_max}; send smaller batches"
+    return Fault(False, "too_many_events", "events", message)
 
 
 def _refused(position: int, fault: Fault, raw: bytes) -> Refused:

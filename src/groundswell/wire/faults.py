@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from groundswell import limits
 from groundswell.errors import InvalidInput
+from groundswell.model.spelling import spelled
 
 __all__ = ["DEAD_REASONS", "REFUSED_REASONS", "Fault", "Refused", "dead", "refused"]
 
 REFUSED_REASONS: Final = {
-    "bad_event_id": "`event_id` is not text, is empty or is too long",
+    "bad_event_id": "`event_id` is not text, is empty, has nothing that can be seen, or is too long",
     "duplicate_key": "a key stands twice in an event or in its properties, so nobody knows which value was meant",
     "empty": "the body holds no event",
     "invalid_utf8": "the bytes are not UTF-8",
@@ -64,16 +64,9 @@ class Refused(NamedTuple):
 
 def refused(reason: str, name: str, value: object, rule: str, next_step: str | None = None) -> Fault:
     """Return a structural fault."""
-    return Fault(False, reason, name, str(InvalidInput(name, _shown(value), rule, next_step=next_step)))
+    return Fault(False, reason, name, str(InvalidInput(name, spelled(value), rule, next_step=next_step)))
 
 
 def dead(reason: str, name: str, value: object, rule: str, next_step: str | None = None) -> Fault:
     """Return a semantic fault."""
-    return Fault(True, reason, name, str(InvalidInput(name, _shown(value), rule, next_step=next_step)))
-
-
-def _shown(value: object) -> object:
-    """Cut what is long before it is formatted: a fault must not cost more than the event."""
-    if isinstance(value, str | bytes) and len(value) > limits.refused_sample_bytes_max:
-        return value[: limits.refused_sample_bytes_max]
-    return value
+    return Fault(True, reason, name, str(InvalidInput(name, spelled(value), rule, next_step=next_step)))

@@ -10,6 +10,7 @@ Invariants
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NoReturn
@@ -20,6 +21,7 @@ import numpy as np
 from groundswell import limits
 from groundswell.model.definitions import Definitions, EventDef, PropertyType
 from groundswell.model.event import CLIENT_STRINGS
+from groundswell.model.spelling import Verbatim
 from groundswell.wire.faults import Fault, dead, refused
 from groundswell.wire.grammar import nesting
 from groundswell.wire.schema import all_events, all_properties
@@ -33,16 +35,19 @@ Row = dict[str, Any]
 
 _OPTIONAL_STRINGS: Final = tuple(name for name in CLIENT_STRINGS if name not in {"event_id", "type"})
 _KNOWN: Final = frozenset((*CLIENT_STRINGS, "ts", "sent_at", "properties"))
+_AN_ID: Final = "give each event an id of its own, such as a UUID"
+_BLANK_CATEGORIES: Final = frozenset(("Cc", "Cf", "Zs", "Zl", "Zp"))  # controls, formats such as zero width, spaces
+# letters, marks and a symbol that fonts show as nothing
+_BLANKS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0").union(
+    map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
+)
 _RAW: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-class _Number(str):
-    """A number as it was written, shown without quotes."""
+class _Number(Verbatim):
+    """A number as it was written."""
 
     __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -124,13 +129,14 @@ def parse(raw: bytes) -> Any:
             refused(
                 "invalid_utf8",
                 f"byte {error.start}",
-                raw[error.start : error.start + 4],
+                Verbatim("0x" + raw[error.start : error.end].hex()),
                 "must be UTF-8",
                 "send text as UTF-8",
             )
         ) from None
     if nesting(np.frombuffer(raw, np.uint8)) > limits.json_depth_max:
-        raise _Stop(refused("too_deep", "event", raw, f"must be nested at most {limits.json_depth_max} deep"))
+        rule = f"must be nested at most {limits.json_depth_max} deep"
+        raise _Stop(refused("too_deep", "event", raw, rule, "send a flatter event"))
     try:
         value = _JSON.decode(text)
     except _Stop:
@@ -141,14 +147,14 @@ def parse(raw: bytes) -> Any:
             refused("not_json", f"byte {at}", raw[at : at + 16], "must continue a JSON value", "send RFC 8259 JSON")
         ) from None
     if not isinstance(value, _Pairs):
-        raise _Stop(refused("not_an_object", "event", raw, "must be a JSON object"))
+        raise _Stop(refused("not_an_object", "event", raw, "must be a JSON object", "send each event as an object"))
     if "\\u" in text:
         _no_lone_surrogate(value)
     return value
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise _Stop(refused("not_json", "number", name, "is no JSON number", "send null, or leave the key out"))
+    raise _Stop(refused("not_json", "number", Verbatim(name), "is no JSON number", "send null, or leave the key out"))
 
 
 _JSON: Final = json.JSONDecoder(
@@ -179,7 +185,8 @@ def _unique(pairs: _Pairs, where: str) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise _Stop(refused("duplicate_key", f"key of {where}", key, "must stand once"))
+                next_step = "send each key once, with the value that was meant"
+                raise _Stop(refused("duplicate_key", f"key of {where}", key, "must stand once", next_step))
             seen.add(key)
     return found
 
@@ -189,22 +196,28 @@ def _identity(given: Mapping[str, Any]) -> tuple[str, str]:
     if event_id is None:
         raise _Stop(refused("missing_event_id", "event_id", None, "must be text", "give each event an id of its own"))
     if not _is_text(event_id) or not event_id:
-        raise _Stop(refused("bad_event_id", "event_id", _plain(event_id), "must be text and not empty"))
+        raise _Stop(refused("bad_event_id", "event_id", _plain(event_id), "must be text and not empty", _AN_ID))
     if len(event_id) > limits.event_id_chars_max:
-        raise _Stop(
-            refused("bad_event_id", "event_id", event_id, f"must have at most {limits.event_id_chars_max} characters")
-        )
+        rule = f"must have at most {limits.event_id_chars_max} characters"
+        raise _Stop(refused("bad_event_id", "event_id", event_id, rule, _AN_ID))
+    if all(_is_blank(char) for char in event_id):
+        rule = "must have a character that can be seen, or events that differ would be taken for one"
+        raise _Stop(refused("bad_event_id", "event_id", event_id, rule, _AN_ID))
     event_type = given.get("type")
     if not _is_text(event_type) or not event_type:
-        raise _Stop(refused("missing_type", "type", _plain(event_type), "must be text and not empty"))
+        raise _Stop(refused("missing_type", "type", _plain(event_type), "must be text and not empty", "name its type"))
     return event_id, event_type
+
+
+def _is_blank(char: str) -> bool:
+    return char in _BLANKS or unicodedata.category(char) in _BLANK_CATEGORIES
 
 
 def _properties(value: Any) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, _Pairs):
-        raise _Stop(dead("wrong_type", "properties", _plain(value), "must be an object"))
+        raise _Stop(dead("wrong_type", "properties", _plain(value), "must be an object", "send {}, or leave it out"))
     return _unique(value, "properties")
 
 
@@ -218,7 +231,8 @@ def _envelope_text(name: str, value: Any) -> str | None:
     if not _is_text(value):
         raise _Stop(dead("wrong_type", name, _plain(value), "must be text", "send it as a JSON string"))
     if len(value) > limits.envelope_chars_max:
-        raise _Stop(dead("too_long", name, value, f"must have at most {limits.envelope_chars_max} characters"))
+        rule = f"must have at most {limits.envelope_chars_max} characters"
+        raise _Stop(dead("too_long", name, value, rule, "send an id or a code, and long text as a property"))
     return value
 
 
@@ -257,19 +271,23 @@ def _integer(name: str, text: str) -> int:
     except InvalidOperation:  # an exponent of more than 18 digits
         number = None
     if number is None or (number and number.adjusted() > 18):
-        raise _Stop(dead("out_of_range", name, text, "must fit 64 bits, signed"))
+        raise _Stop(
+            dead("out_of_range", name, text, "must fit 64 bits, signed", "define it as float or string, then send that")
+        )
     if number and (number.adjusted() < 0 or number != number.to_integral_value()):
         raise _Stop(dead("wrong_type", name, text, "must be of type int", "send a whole number, or define it as float"))
     whole = int(number)
     if not limits.integer_min <= whole <= limits.integer_max:
-        raise _Stop(dead("out_of_range", name, text, "must fit 64 bits, signed"))
+        raise _Stop(
+            dead("out_of_range", name, text, "must fit 64 bits, signed", "define it as float or string, then send that")
+        )
     return whole
 
 
 def _float(name: str, text: str) -> float:
     number = float(text)
     if number in {float("inf"), float("-inf")}:
-        raise _Stop(dead("out_of_range", name, text, "must fit a 64-bit float"))
+        raise _Stop(dead("out_of_range", name, text, "must fit a 64-bit float", "send null where there is no number"))
     return number
 
 
@@ -280,7 +298,11 @@ def _extra(given: Mapping[str, Any], named: Mapping[str, Any], declared: Sequenc
     if not beside and not undeclared:
         return None
     if ENVELOPE_EXTRA in named:
-        raise _Stop(dead("reserved_name", ENVELOPE_EXTRA, None, "must not name a property", "rename it"))
+        raise _Stop(
+            dead("reserved_name", "property name", ENVELOPE_EXTRA, "must not name a property", "rename it")._replace(
+                field=ENVELOPE_EXTRA
+            )
+        )
     top = _RAW.decode(raw)
     parts: list[str] = []
     if undeclared:

@@ -11,7 +11,7 @@ Invariants
 The kernels share ``work``, an array of int64 whose first words are the state named below, followed by sections whose
 places stand in the state. Pointers, not arrays, are handed on: an array is seven words and a reference count each time.
 """
-# ruff: noqa: C901, PLR0911, PLR0912, PLR0917, PLR1714 (compiled kernels)
+# ruff: noqa: C901, PLR0911, PLR0912, PLR0917, PLR1714, SIM110 (compiled kernels)
 
 from __future__ import annotations
 
@@ -348,11 +348,27 @@ def _object(
 
 
 @numba.njit(nogil=True)
-def _holds(data: Any, slots: Any, text: Any, values: Any, sizes: Any, work: Any) -> Any:
+def _is_visible(data: Any, start: Any, size: Any) -> Any:
+    """Return whether a text has an ASCII character that can be seen; one without may be blank to the reference."""
+    for at in range(start, start + size):
+        if 32 < data[at] < 127:
+            return True
+    return False
+
+
+@numba.njit(nogil=True)
+def _holds(data: Any, slots: Any, text: Any, values: Any, sizes: Any, side: Any, work: Any) -> Any:
     """Return whether the event in the next row keeps the rules that span its keys."""
     room, row = work[ROOM], work[ROWS]
     event_id, kind = EVENT_ID * room + row, TYPE * room + row
     if sizes[event_id] <= 0 or sizes[event_id] > _ID_BYTES_MAX or sizes[kind] <= 0:
+        return False
+    start = values[event_id]
+    if start >= work[SIZE]:
+        visible = _is_visible(side, start - work[SIZE], sizes[event_id])
+    else:
+        visible = _is_visible(data, start, sizes[event_id])
+    if not visible:
         return False
     start = values[kind]
     if start >= work[SIZE]:
@@ -473,7 +489,7 @@ def take(
     for column in range(work[COLUMNS]):
         sizes[column * work[ROOM] + work[ROWS]] = -1
     end = _object(data, at, stop, line, slots, text, values, sizes, side, work)
-    plain = end >= 0 and end - at <= _EVENT_BYTES_MAX and _holds(data, slots, text, values, sizes, work)
+    plain = end >= 0 and end - at <= _EVENT_BYTES_MAX and _holds(data, slots, text, values, sizes, side, work)
     if plain and work[EXTRAS] > 0:
         plain = _sort_extras(data, work)
         if plain:
