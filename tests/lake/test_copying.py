@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from groundswell.errors import InvalidInput, SnapshotGone
+from groundswell.errors import Corrupt, InvalidInput, SnapshotGone
 from groundswell.lake.compaction import compact
 from groundswell.lake.contract import Change, IngestState
 from groundswell.lake.iceberg import IcebergLake
@@ -99,3 +99,26 @@ def test_a_folder_that_holds_a_lake_is_not_overwritten(iceberg: IcebergLake, tmp
 
     with pytest.raises(InvalidInput, match="must not hold a lake"):
         iceberg.copy_to(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("pattern", ["*.metadata.json", "snap-*.avro", "*-m0.avro"])
+@pytest.mark.parametrize("damage", ["missing", "garbage"])
+def test_a_copy_names_its_own_metadata_where_that_is_damaged(
+    iceberg: IcebergLake,
+    tmp_path: Path,
+    clock: ManualClock,
+    make_table: MakeTable,
+    append: Append,
+    pattern: str,
+    damage: str,
+) -> None:
+    append(iceberg, make_table([1]))
+    iceberg.copy_to(tmp_path / "copy")
+    for path in (tmp_path / "copy/groundswell/events/metadata").glob(pattern):
+        path.unlink() if damage == "missing" else path.write_bytes(b"garbage")
+
+    with pytest.raises(Corrupt) as told:
+        IcebergLake(tmp_path / "copy", clock=clock).files()
+
+    assert f"{tmp_path}/copy/groundswell/events/metadata/" in str(told.value)
+    assert f"{tmp_path}/lake/" not in str(told.value)

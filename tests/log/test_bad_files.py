@@ -167,6 +167,15 @@ def test_a_file_that_is_no_database_is_named_and_what_to_do(
         use()
 
 
+def test_damage_names_a_step_that_mends_it(folder: Path, clock: ManualClock) -> None:
+    first(folder).write_bytes(b"garbage" * 1000)
+
+    with pytest.raises(Corrupt, match="groundswell restore") as told:
+        open_log(folder, clock).read(EVENTS_TOPIC, 0, 0, bytes_max=100_000)
+
+    assert "audit" not in str(told.value)
+
+
 def test_a_segment_missing_between_others_is_noticed_at_open(folder: Path, clock: ManualClock) -> None:
     log = open_log(folder, clock)
     log.close()

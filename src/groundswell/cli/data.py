@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from groundswell.cli.context import Data, opened
-from groundswell.cli.output import say, say_json, show_progress, show_table
+from groundswell.cli.output import say, say_json, say_line, show_progress, show_table
 from groundswell.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _trace(
         say_json(traced)
         return
     for line in traced.lines():
-        say(line)
+        say_line(line)
 
 
 def _audit(data: Data = None, output: Output = "text") -> None:
@@ -132,7 +132,7 @@ def _audit(data: Data = None, output: Output = "text") -> None:
         say_json(report)
     else:
         for line in report.lines():
-            say(line)
+            say_line(line)
     if report.exit_code:
         raise typer.Exit(AUDIT_EXIT + report.exit_code)
 
@@ -188,8 +188,9 @@ def _letters_show(letter_id: Annotated[str, typer.Argument(help="Its id.")], dat
     """Show one dead letter with its content as it was sent."""
     with opened(data) as installation:
         letter = installation.dead_letters().show(letter_id)
-    say(f"{letter.id}  {letter.source}  {letter.reason}: {letter.message}")
-    say(letter.raw.decode("utf-8", "replace"))
+    say_line(f"{letter.id}  {letter.source}  {letter.reason}: {letter.message}")
+    for line in letter.raw.decode("utf-8", "replace").split("\n"):
+        say_line(f"  {line}")  # set in, so that content cannot pass for what we say
 
 
 def _letters_replay(

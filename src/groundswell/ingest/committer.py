@@ -75,12 +75,12 @@ class Committer:
             snapshot = self._lake.commit(decide)
         except CommitConflict:
             raise
-        except Transient:
-            return self._settle(contributions)
+        except Transient as error:
+            return self._settle(contributions, error)
         self._faults.reach(steps.COMMITTED)
         return CommitOutcome(tuple(accepted), tuple(rejected), snapshot)
 
-    def _settle(self, contributions: Sequence[Contribution]) -> CommitOutcome:
+    def _settle(self, contributions: Sequence[Contribution], error: Transient) -> CommitOutcome:
         """Decide an unclear answer from what the table says now.
 
         A range that the table covers is settled whoever committed it: its events are in exactly once, because its first
@@ -91,7 +91,7 @@ class Committer:
         state = snapshot.state if snapshot else IngestState()
         covered = tuple(one for one in contributions if state_covers(state, one))
         if not covered:
-            raise CommitConflict("the commit did not land; it may be tried again")
+            raise CommitConflict(f"the commit did not land and is tried again: {error}") from error
         rest = tuple(one for one in contributions if not state_covers(state, one))
         return CommitOutcome(covered, rest, snapshot)
 

@@ -83,7 +83,8 @@ class SwapCatalog(SqlCatalog):
                 return self._table(location, self._metadata(location))
             except FileNotFoundError as error:
                 if attempt == _LOADS_MAX - 1 or location == self.metadata_location():
-                    raise Corrupt(f"metadata file {location} is missing; restore the lake from a backup") from error
+                    path = LocalFiles(self.properties).path(location)  # of a copied lake, not where it was copied from
+                    raise Corrupt(f"metadata file {path} is missing; restore the lake from a backup") from error
         raise AssertionError
 
     def _table(self, location: str, metadata: TableMetadata) -> Table:
@@ -96,8 +97,9 @@ class SwapCatalog(SqlCatalog):
         with self._lock:
             if self._cached and self._cached[0] == location:
                 return self._cached[1]
-        with reading_metadata(location):
-            metadata = FromInputFile.table_metadata(LocalFiles(self.properties).new_input(location))
+        files = LocalFiles(self.properties)
+        with reading_metadata(files.path(location)):
+            metadata = FromInputFile.table_metadata(files.new_input(location))
         with self._lock:
             self._cached = (location, metadata)
         return metadata

@@ -17,6 +17,11 @@ __all__ = ["driver_errors", "reading_metadata"]
 
 _DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
+_UNDECODABLE: Final = (
+    *(ValidationError, ValueError, EOFError, LookupError, TypeError, AssertionError, OverflowError),
+    *(SystemError, MemoryError),  # of a length that was damaged
+)
+
 
 @contextmanager
 def driver_errors(what: str) -> Generator[None]:
@@ -40,7 +45,7 @@ def reading_metadata(location: str) -> Generator[None]:
     """Tell damaged metadata by the name of its file: decoders of JSON and Avro fail on it in their own many ways."""
     try:
         yield
-    except (ValidationError, ValueError, EOFError, LookupError, TypeError, AssertionError, OverflowError) as error:
+    except _UNDECODABLE as error:
         raise Corrupt(f"metadata file {location} is damaged ({_first_line(error)}); restore the lake") from error
 
 

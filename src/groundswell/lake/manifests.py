@@ -37,6 +37,7 @@ from pyiceberg.table.update import TableUpdate
 from groundswell import limits
 from groundswell.errors import CommitConflict
 from groundswell.lake.drivers import reading_metadata
+from groundswell.lake.files import LocalFiles
 from groundswell.lake.updates import add_snapshot, new_snapshot
 
 __all__ = ["ManifestReader", "stage"]
@@ -49,6 +50,11 @@ _MANIFESTS_MAX: Final = limits.live_snapshots_max + 100
 _LISTS_MAX: Final = 1_024  # kept in memory: about 10 kB each
 
 _Kept = TypeVar("_Kept")
+
+
+def _place(table: Table, location: str) -> str:
+    """Return where a file is looked for: a copied lake keeps the names of the one it was copied from."""
+    return table.io.path(location) if isinstance(table.io, LocalFiles) else location
 
 
 class ManifestReader:
@@ -64,7 +70,7 @@ class ManifestReader:
             return ()
         found = self._lists.get(snapshot.manifest_list)
         if found is None:
-            with reading_metadata(snapshot.manifest_list):
+            with reading_metadata(_place(table, snapshot.manifest_list)):
                 found = tuple(read_manifest_list(table.io.new_input(snapshot.manifest_list)))
             _keep(self._lists, snapshot.manifest_list, found, _LISTS_MAX)
         return found
@@ -73,7 +79,7 @@ class ManifestReader:
         """Return the live files of ``manifest``."""
         found = self._entries.get(manifest.manifest_path)
         if found is None:
-            with reading_metadata(manifest.manifest_path):
+            with reading_metadata(_place(table, manifest.manifest_path)):
                 found = tuple(manifest.fetch_manifest_entry(table.io, discard_deleted=True))
             _keep(self._entries, manifest.manifest_path, found, _MANIFESTS_MAX)
         return found

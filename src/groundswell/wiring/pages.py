@@ -41,7 +41,7 @@ __all__ = ["InstalledPorts"]
 
 INTERVAL_S: Final = 10
 INTERVALS: Final = 30
-BEHIND_US: Final = 60 * US_PER_S
+BEHIND_US: Final = 60 * US_PER_S  # a partition with events that wait is behind once its data is older than this
 
 
 class InstalledPorts:
@@ -139,18 +139,18 @@ class InstalledPorts:
         watermarks = current.state.watermarks_us if current else {}
         offsets = current.state.offsets if current else {}
         ends = log.ends(EVENTS_TOPIC)
-        newest = max(watermarks.values(), default=0)
+        now_us = self._installation.clock.now_us()
         found: list[PartitionLag] = []
         for partition in sorted(ends):
             others = {other: end for other, end in ends.items() if other != partition}
-            behind = log.pending(EVENTS_TOPIC, {**others, partition: offsets.get(partition, 0)})
+            waiting = sum(log.pending(EVENTS_TOPIC, {**others, partition: offsets.get(partition, 0)}).values())
             mark = watermarks.get(partition)
             found.append(
                 PartitionLag(
                     partition=partition,
-                    events_behind=sum(behind.values()),
+                    events_behind=waiting,
                     watermark_us=mark,
-                    behind=mark is not None and mark < newest - BEHIND_US,
+                    behind=bool(waiting) and (mark is None or mark < now_us - BEHIND_US),
                 )
             )
         return tuple(found)
