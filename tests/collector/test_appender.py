@@ -139,7 +139,7 @@ def test_a_failed_append_is_told_to_all_and_counted_for_none(
 
     log.open.set()
     failed = list(answers.wait(3))
-    assert appender.problem == "locked"
+    assert appender.problem == "the log cannot be written just now; nothing was taken, send the same events again later"
     log.failure = None
     appender.submit(body(3), answers)
     answers.wait(1)

@@ -283,6 +283,25 @@ async def test_a_body_that_never_begins_is_given_up(ports: Any, clock: Any):
     assert b'"errorCode":"GENERAL"' in sent[1]["body"]
 
 
+async def test_a_body_that_is_broken_off_is_no_context(ports: Any, clock: Any):
+    sent: list[Any] = []
+    arriving = [
+        {"type": "http.request", "body": b'{"context": {"targetingKey": "u"}}', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Any:
+        return arriving.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await build_ofrep(ports, clock)({"type": "http", "method": "POST", "path": ONE, "headers": []}, receive, send)
+
+    assert sent[0]["status"] == 400
+    assert b"broken off" in sent[1]["body"]
+
+
 @pytest.mark.parametrize("empty", ["", None])
 async def test_an_empty_attribute_names_nobody_as_in_an_event(client: httpx.AsyncClient, empty: str | None):
     plain = await client.post(ONE, json=USER)

@@ -96,8 +96,8 @@ class Collector:
             started_s = self._clock.monotonic_s()
             try:
                 reply = await self._route(scope, receive)
-            except ClientGone:
-                return
+            except ClientGone:  # or its chunks are broken, which looks the same from here: then it still listens
+                reply = failure(400, "broken_body", _BROKEN)
             except Exception:  # noqa: BLE001 - a sender gets an answer, and no traceback
                 _log.exception("collector.failed", path=scope["path"])
                 reply = failure(500, "internal", "the collector failed; nothing was taken, send the same events again")
@@ -260,5 +260,6 @@ async def _send(send: Send, reply: Reply, *, head: bool) -> None:
 
 
 _UNAVAILABLE_RETRY_S: Final = 5  # a full disk or a locked log takes a person, or another process's long transaction
+_BROKEN: Final = "body is broken off, must be whole and soundly chunked; nothing was taken, send the same events again"
 _LENGTH_DIGITS_MAX: Final = 18
 _LENGTH_HINT: Final = "let your HTTP library set it"

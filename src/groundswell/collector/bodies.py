@@ -55,7 +55,7 @@ class BodyFault(GroundswellError):
 
 
 class ClientGone(GroundswellError):
-    """The client hung up before its body was complete. Nobody is there to be told."""
+    """The client hung up before its body was complete, or sent chunks that are none."""
 
 
 class Receiver:

@@ -155,7 +155,7 @@ async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes | Refusa
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            break
+            return Refusal(400, "PARSE_ERROR", "body is broken off, must be whole and soundly chunked; send it again")
         part = message.get("body", b"")
         size += len(part)
         parts.append(part)
