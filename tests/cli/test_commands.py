@@ -81,7 +81,7 @@ def test_a_dead_letter_is_listed_shown_and_replayed_after_a_fix(run: Run, tmp_pa
     replayed = run("dead-letters", "replay", data=data)
 
     assert waiting["reasons"] == {"unknown_type": 1}
-    assert "1 replayed, 0 still wait" in replayed.stdout
+    assert "1 replayed; 0 of those chosen still wait" in replayed.stdout
     counted = json.loads(run("sql", "select type from events order by 1", "-o", "json", data=data).stdout)
     assert counted == [{"type": "exposure"}, {"type": "gift"}]
     assert run("audit", data=data).returncode == 0

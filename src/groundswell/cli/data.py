@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from groundswell.cli.context import Data, opened
-from groundswell.cli.output import say, say_json, say_line, show_progress, show_table
+from groundswell.cli.output import choose, say, say_json, say_line, show_progress, show_table
 from groundswell.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from groundswell.ingest.dead_letters import Letter
     from groundswell.ingest.importer import ImportProgress
 
 __all__ = ["register"]
@@ -98,6 +99,7 @@ def _sql(
     output: Output = "text",
 ) -> None:
     """Ask the lake in SQL (DuckDB, read-only)."""
+    choose(output, "text", "json")
     with opened(data) as installation:
         table = installation.sql(text, snapshot_id=snapshot)
     if output == "json":
@@ -112,6 +114,7 @@ def _trace(
     output: Output = "text",
 ) -> None:
     """Follow one event or one unit: log, duplicates, dead letters, lake, and which experiments counted it."""
+    choose(output, "text", "json")
     with opened(data) as installation:
         traced = installation.trace(what)
     if output == "json":
@@ -126,6 +129,7 @@ def _audit(data: Data = None, output: Output = "text") -> None:
 
     The exit code is 0, or 10 and the number of the first promise that is off: 12, 13 or 14.
     """
+    choose(output, "text", "json")
     with opened(data) as installation:
         report = installation.audit()
     if output == "json":
@@ -170,18 +174,23 @@ def _letters_list(
     """List dead letters that wait, newest first, and count them by reason."""
     from groundswell.model.clock import format_us
 
+    choose(output, "text", "json")
     with opened(data) as installation:
         letters = installation.dead_letters()
         page, _ = letters.page(reason=reason, source=source, cursor=None, limit=limit)
         reasons = letters.reasons()
     if output == "json":
-        say_json({"reasons": reasons, "letters": page})
+        say_json({"reasons": reasons, "letters": [_as_object(letter) for letter in page]})
         return
     show_table(("reason", "waiting"), sorted(reasons.items()))
     show_table(
         ("id", "source", "received", "type", "field", "message"),
         [(one.id, one.source, format_us(one.received_at_us), one.type, one.field, one.message) for one in page],
     )
+
+
+def _as_object(letter: Letter) -> dict[str, object]:
+    return {**letter._asdict(), "raw": letter.raw.decode("utf-8", "replace")}
 
 
 def _letters_show(letter_id: Annotated[str, typer.Argument(help="Its id.")], data: Data = None) -> None:
@@ -205,4 +214,4 @@ def _letters_replay(
             installation.store.definitions(), ids=ids, reason=reason, source=source
         )
         installation.ingest().drain()
-    say(f"{report.replayed:,} replayed, {report.failed:,} still wait")
+    say(f"{report.replayed:,} replayed; {report.failed:,} of those chosen still wait")

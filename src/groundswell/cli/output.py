@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["harmless", "say", "say_error", "say_json", "say_line", "show_progress", "show_table"]
+__all__ = ["choose", "harmless", "say", "say_error", "say_json", "say_line", "show_progress", "show_table"]
 
 _DIRECTIONS: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _BYTE_MAX: Final = 0xFF
@@ -56,6 +56,14 @@ def show_progress(text: str) -> None:
     """Write a line that tells how far the work is."""
     sys.stderr.write(harmless(text, lines=True) + "\n")
     sys.stderr.flush()
+
+
+def choose(output: str, *known: str) -> None:
+    """Raise ``InvalidInput`` where ``output`` is not one of the forms that a command has."""
+    if output not in known:
+        from groundswell.errors import InvalidInput
+
+        raise InvalidInput("--output", output, f"must be {', '.join(known[:-1])} or {known[-1]}")
 
 
 def say_json(value: object) -> None:

@@ -18,7 +18,8 @@ HEAD: Final = """# Command line
 
 Written by `python -m groundswell.cli.reference`; do not edit.
 
-Every command takes `--help`. Exit codes: 0 done, 1 a promise is broken, 2 bad input or usage, 3 try again later.
+Every command takes `--help`. Exit codes: 0 done, 1 a promise is broken (`demo`, `simulate`; `audit` has its own),
+2 bad input or usage, 3 try again later, 70 a bug, 130 interrupted.
 """
 
 

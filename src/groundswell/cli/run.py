@@ -13,6 +13,7 @@ from groundswell.cli.output import say, show_progress
 __all__ = ["register"]
 
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
+Workers = Annotated[int, typer.Option("--workers", help="Server processes; one a core is best.", min=1)]
 Port = Annotated[int, typer.Option("--port", help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
 
 
@@ -39,7 +40,7 @@ def _demo(
     run_demo(folder, people=people, seed=seed, say=say, progress=show_progress)
 
 
-def _up(data: Data = None, host: Host = "127.0.0.1", port: Port = 8080, workers: int = 2) -> None:
+def _up(data: Data = None, host: Host = "127.0.0.1", port: Port = 8080, workers: Workers = 2) -> None:
     """Keep everything running: collector, flags, pages, ingest and upkeep. Ctrl-C stops it in order."""
     from groundswell.wiring.up import run_up
 
@@ -47,7 +48,7 @@ def _up(data: Data = None, host: Host = "127.0.0.1", port: Port = 8080, workers:
         run_up(installation.layout, host=host, port=port, workers=workers, say=show_progress)
 
 
-def _serve(data: Data = None, host: Host = "127.0.0.1", port: Port = 8080, workers: int = 2) -> None:
+def _serve(data: Data = None, host: Host = "127.0.0.1", port: Port = 8080, workers: Workers = 2) -> None:
     """Serve events, flags, pages and the API over HTTP (`up` runs this and `ingest` together)."""
     from groundswell.wiring.serve import run_server
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from groundswell.cli.context import Data, opened, who
-from groundswell.cli.output import say, show_table
-from groundswell.errors import InvalidInput
+from groundswell.cli.output import choose, say, show_table
+from groundswell.errors import InvalidInput, NotFound
 
 __all__ = ["register"]
 
@@ -45,8 +45,9 @@ def _scorecard(
     ] = False,
 ) -> None:
     """Show an experiment: sample ratio first, then each metric with its intervals."""
-    if output not in {"text", "json", "html"}:
-        raise InvalidInput("--output", output, "must be text, json or html")
+    choose(output, "text", "json", "html")
+    if against is not None and output != "text":
+        raise InvalidInput("--output", output, "must be text with --against")
     with opened(data) as installation:
         if against is not None:
             from groundswell.experiments.explain import explanation_text
@@ -55,6 +56,10 @@ def _scorecard(
             say(explanation_text(explained))
             return
         if publish:
+            if definitions is not None:
+                raise InvalidInput(
+                    "--definitions", definitions, "cannot go with --publish: what is published is today's"
+                )
             shown, number = installation.publish(experiment, by=who(), snapshot_id=snapshot)
         else:
             shown = installation.scorecard(experiment, snapshot_id=snapshot, definitions_version=definitions)
@@ -74,6 +79,9 @@ def _scorecards(experiment: Experiment, data: Data = None) -> None:
     from groundswell.model.clock import format_us
 
     with opened(data) as installation:
+        if not installation.store.history("experiment", experiment):
+            msg = f"experiment == {experiment!r}, was never defined; `groundswell get experiment` lists what is"
+            raise NotFound(msg)
         published = installation.store.scorecards(experiment)
         show_table(
             ("number", "snapshot", "definitions", "as of", "published", "by", "kept until"),

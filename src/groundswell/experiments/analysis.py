@@ -123,7 +123,7 @@ def _results(
             if variant != baseline:
                 compared = compare_arms(metric, moments[variant], moments[baseline], settings)
                 result = metric_result(name, metric, (variant, baseline), compared, settled=settled)
-                found.append(_with_split(result, experiment, counted))
+                found.append(_with_split(_with_open_windows(result, counted), experiment, counted))
     return found
 
 
@@ -136,6 +136,19 @@ def _matured(experiment: ExperimentDef, metric: MetricDef, as_of_us: int) -> boo
     if experiment.end is None or metric.window is None:
         return False
     return as_of_us >= parse_us("end", experiment.end) + duration_s("window", metric.window) * US_PER_S
+
+
+def _with_open_windows(result: MetricResult, counted: ExperimentResult) -> MetricResult:
+    """Say so where units are there and none has matured: nothing is wrong, it is early."""
+    early = {
+        name
+        for name, n in ((result.variant, result.n), (result.baseline, result.baseline_n))
+        if n == 0 and counted.units[name]
+    }
+    if not early or result.window is None:
+        return result
+    reason = f"early: no unit's {result.window} window has closed yet"
+    return msgspec.structs.replace(result, reasons=dict.fromkeys(result.reasons, reason), warnings=[])
 
 
 def _with_split(result: MetricResult, experiment: ExperimentDef, counted: ExperimentResult) -> MetricResult:

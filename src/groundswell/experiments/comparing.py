@@ -44,7 +44,7 @@ def metric_result(
     name: str, metric: MetricDef, pair: tuple[str, str], compared: stats.Comparison, *, settled: bool
 ) -> MetricResult:
     """Arrange a comparison as the scorecard shows it. ``settled``: the fixed interval may be acted on."""
-    warnings = [f"{note.code}: {note.text}" for note in compared.warnings]
+    warnings = [f"{note.code}: {_named(note.text, pair)}" for note in compared.warnings]
     if not settled and metric.window is None:
         warnings.append(
             "values_still_grow: without a window a unit's value grows while data come in, so the always-valid interval "
@@ -72,8 +72,16 @@ def metric_result(
         degrees_of_freedom=compared.degrees_of_freedom,
         method=compared.method,
         warnings=warnings,
-        reasons=_reasons(compared),
+        reasons={field: _named(reason, pair) for field, reason in _reasons(compared).items()},
     )
+
+
+def _named(text: str, pair: tuple[str, str]) -> str:
+    """Return what statistics says of treatment and baseline with the names of the variants."""
+    for role, name in zip(("treatment", "baseline"), pair, strict=True):
+        if text.startswith(f"{role}: "):
+            return f"{name}: {text.removeprefix(f'{role}: ')}"
+    return text
 
 
 def _reasons(compared: stats.Comparison) -> dict[str, str]:

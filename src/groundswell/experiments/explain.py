@@ -52,12 +52,20 @@ def explanation_text(explained: Explanation) -> str:
 
 
 def _changes(before: Scorecard, after: Scorecard) -> list[str]:
-    lines = [
+    lines = [f"alpha: {before.alpha:g} -> {after.alpha:g}"] if before.alpha != after.alpha else []
+    lines += [
+        f"excluded, {reason.replace('_', ' ')}: {before.excluded.get(reason, 0):,} -> {count:,}"
+        for reason, count in after.excluded.items()
+        if before.excluded.get(reason, 0) != count
+    ]
+    lines += [
         f"units of {variant}: {before.units.get(variant, 0):,} -> {count:,}"
         for variant, count in after.units.items()
         if before.units.get(variant, 0) != count
     ]
     old = {(result.metric, result.variant): result for result in before.results}
+    now = {(result.metric, result.variant) for result in after.results}
+    lines += [f"{metric}/{variant}: no longer measured" for metric, variant in old if (metric, variant) not in now]
     for result in after.results:
         was = old.get((result.metric, result.variant))
         if was is None:
@@ -74,6 +82,8 @@ def _differences(was: MetricResult, now: MetricResult) -> list[str]:
         ("baseline units", was.baseline_n, now.baseline_n),
         ("baseline mean", was.baseline_mean, now.baseline_mean),
         ("difference", was.absolute.estimate, now.absolute.estimate),
+        ("always-valid from", was.always_valid.low, now.always_valid.low),
+        ("always-valid to", was.always_valid.high, now.always_valid.high),
     )
     return [
         f"{now.metric}/{now.variant}: {name} {number(before, 6)} -> {number(after, 6)}"

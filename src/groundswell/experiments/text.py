@@ -104,20 +104,32 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _foot(card: Scorecard) -> list[str]:
+    intervals = [result.always_valid.low for result in card.results]
+    if card.shown == "always_valid" and intervals and all(low is None for low in intervals):
+        return ["", "no interval to act on yet", *_reasons(card), *_warnings(card), _again(card)]
     act = (
         "act on the always-valid interval: it holds however often one looks"
         if card.shown == "always_valid"
         else "ended as planned, every window has closed: the fixed interval holds for this one look"
     )
     lines = ["", act]
-    lines.extend(
-        f"{result.metric}/{result.variant}: {field} is not computed: {reason}"
-        for result in card.results
-        for field, reason in result.reasons.items()
-    )
+    lines.extend(_reasons(card))
     lines.extend(_warnings(card))
-    lines.append(f"again, byte for byte: {card.recompute}")
+    lines.append(_again(card))
     return lines
+
+
+def _again(card: Scorecard) -> str:
+    return f"again, to the same numbers: {card.recompute}"
+
+
+def _reasons(card: Scorecard) -> list[str]:
+    """Return each reason once, with the results that lack something for it."""
+    where: dict[str, list[str]] = {}
+    for result in card.results:
+        for field, reason in result.reasons.items():
+            where.setdefault(reason, []).append(f"{result.metric}/{result.variant} {field.replace('_', ' ')}")
+    return [f"not computed, {reason}: {', '.join(places)}" for reason, places in where.items()]
 
 
 def _warnings(card: Scorecard) -> list[str]:
@@ -127,7 +139,7 @@ def _warnings(card: Scorecard) -> list[str]:
     for result in card.results:
         for warning in result.warnings:
             code, _, text = warning.partition(": ")
-            first.setdefault(code, f"{result.variant}, {text}")
+            first.setdefault(code, text)
             if result.metric not in metrics.setdefault(code, []):
                 metrics[code].append(result.metric)
     return [f"warning, {code.replace('_', ' ')}, {', '.join(metrics[code])}: {text}" for code, text in first.items()]

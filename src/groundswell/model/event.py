@@ -1,4 +1,4 @@
-"""The event: its envelope, its verdict, its place in the log.
+"""The event: its envelope and its verdict.
 
 Invariants
     an event's identity is (source, event_id); its fingerprint is a 128-bit keyed hash of both
@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 
-__all__ = ["ENVELOPE", "Position", "Verdict"]
+__all__ = ["ENVELOPE", "Verdict"]
 
 # column -> logical type, in the table's order. ``timestamp`` is microseconds UTC, ``long`` is int64.
 ENVELOPE: Final[dict[str, str]] = {
@@ -54,11 +54,3 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     field: str | None = None
     message: str | None = None  # name, value, rule, next step
     event_id: str | None = None
-
-
-class Position(msgspec.Struct, frozen=True, order=True):
-    """A place in the log: an offset in a partition, and an event's index in that record's batch."""
-
-    partition: int
-    offset: int
-    index: int = 0

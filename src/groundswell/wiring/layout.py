@@ -1,11 +1,12 @@
 """The data folder: what lies where.
 
 groundswell-data/
-  groundswell.json   format and id of this installation
+  groundswell.json   format of this installation
   control.sqlite     definitions, keys, audit trail, imports, published scorecards
   log/               the event log, a file a segment
-  lake/              Iceberg: catalog.sqlite, warehouse/
+  lake/              Iceberg: catalog.db, groundswell/events/
   fingerprints/      who was committed within the window
+      logs/, metrics/    of the processes of `groundswell up`; heartbeat.lock, up.lock
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ __all__ = ["Supervisor", "wait_ready"]
 
 BACKOFF_S_MAX: Final = 10.0
 HEALTHY_AFTER_S: Final = 30.0  # a child that lived this long starts again at once
-STOP_S_MAX: Final = 20.0  # draining and one last commit take a second or two
+STOP_S_MAX: Final = 40.0  # longer than the server gives its workers; draining takes a second or two
 POLL_S: Final = 0.2
 
 
