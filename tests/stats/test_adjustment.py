@@ -10,6 +10,7 @@ import statsmodels.api as sm
 
 from groundswell.errors import InvalidInput
 from groundswell.stats import Adjustment, Moments, compare, contrast, cuped, linearised, post_stratify
+from groundswell.stats.adjustment import adjust_arms, pair_of
 
 
 class World:
@@ -56,6 +57,32 @@ def test_a_theta_an_arm_is_lins_interacted_regression(seed):
     # the covariates' mean is estimated too, which conditional errors leave out
     assert result.standard_error is not None
     assert result.standard_error > 0.99 * theirs.bse[1]
+
+
+@pytest.mark.parametrize("theta", ["within", "total"])
+@pytest.mark.parametrize("reference", ["adjusted", "unadjusted"])
+@pytest.mark.parametrize("small_sample", [True, False])
+def test_the_short_way_for_one_covariate_is_the_general_one(theta, reference, small_sample):
+    world = World(3, n=60)
+    t, c = world.arms(world.y, world.x[:, 0])
+    adjustment = Adjustment(theta=theta, reference=reference, small_sample=small_sample)
+
+    short = contrast(cuped(t, c, adjustment=adjustment))
+
+    joint, _ = adjust_arms(t, c, 1, adjustment, ())
+    general = contrast(pair_of(joint, 1, reference=reference, words=""))
+    assert short.pair is not None
+    for found, expected in (
+        (short.absolute, general.absolute),
+        (short.relative, general.relative),
+        (short.treatment, general.treatment),
+        (short.baseline, general.baseline),
+    ):
+        assert found.estimate == pytest.approx(expected.estimate, rel=1e-10)
+        assert found.low == pytest.approx(expected.low, rel=1e-10)
+        assert found.high == pytest.approx(expected.high, rel=1e-10)
+    assert short.p_value == pytest.approx(general.p_value, rel=1e-9)
+    assert short.variance_reduction == pytest.approx(general.variance_reduction, rel=1e-9)
 
 
 def test_a_fixed_theta_is_a_t_test_of_what_it_leaves():

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from groundswell.errors import InvalidInput
 from groundswell.model.moments import Moments
+from groundswell.stats.one_covariate import adjust_one
 from groundswell.stats.regression import independent_columns, inverse_of, slopes
 from groundswell.stats.results import Note
-from groundswell.stats.samples import Pair, Reference, Sample, shape_of
+from groundswell.stats.samples import Pair, Reference, Sample, shape_of, usable
 
 __all__ = ["Adjustment", "Joint", "adjust_arms", "cuped", "linearised", "pair_of", "post_stratify", "weigh_strata"]
 
@@ -81,9 +82,26 @@ def cuped(
     broken = _unusable(treatment, baseline, outcomes, chosen)
     if broken is not None:
         return broken
-    joint, notes = adjust_arms(treatment, baseline, outcomes, chosen, others)
     words = _describe(chosen, treatment.k - outcomes)
+    if outcomes == 1 and treatment.k == 2 and not others and chosen.theta in ("within", "total"):
+        plain = _one_covariate(treatment, baseline, chosen, words)
+        if plain is not None:
+            return plain
+    joint, notes = adjust_arms(treatment, baseline, outcomes, chosen, others)
     return pair_of(joint, outcomes, reference=chosen.reference, words=words, notes=notes)
+
+
+def _one_covariate(treatment: Moments, baseline: Moments, chosen: Adjustment, words: str) -> Pair | None:
+    if chosen.errors == "equal":
+        return None
+    return adjust_one(
+        treatment,
+        baseline,
+        total=chosen.theta == "total",
+        reference=chosen.reference,
+        small_sample=chosen.small_sample,
+        words=words,
+    )
 
 
 def post_stratify(
@@ -324,6 +342,10 @@ def pair_of(
     raw = float(covariance[2, 2] + covariance[3, 3] - 2.0 * covariance[2, 3])
     adjusted = sum(v for v, _ in parts)
     reason = _REPEATED if raw > 0.0 and adjusted <= _EXPLAINED * raw else None
+    reason = reason or usable(values.tolist(), [adjusted, *np.diag(covariance).tolist()])
+    if reason is not None:
+        lost = [Sample(n, None, None, kind="mean" if q == 1 else "ratio", reason=reason) for n in joint.counts]
+        return Pair(lost[0], lost[1], adjustment=words, notes=notes)
     samples = [
         Sample(
             joint.counts[i],
@@ -332,7 +354,6 @@ def pair_of(
             float(joint.counts[i] - 1),
             *joint.shape[i],
             kind="mean" if q == 1 else "ratio",
-            reason=reason,
         )
         for i in range(2)
     ]
@@ -371,10 +392,10 @@ def _unusable(treatment: Moments, baseline: Moments, q: int, chosen: Adjustment)
     for m in (treatment, baseline):
         if m.count < _units_min(m.k - q, chosen):
             reason = f"{m.count} units cannot carry {m.k - q} covariates; wait for more units"
-        elif not (np.isfinite(m.mean).all() and np.isfinite(m.m2).all()):
-            reason = "the moments are not finite: a value was NaN or infinite, or a sum overflowed"
         else:
-            continue
+            reason = usable(m.mean.tolist(), m.m2.ravel().tolist())
+            if reason is None:
+                continue
         samples.append(Sample(m.count, None, None, reason=reason))
     if not samples:
         return None

@@ -26,7 +26,17 @@ from groundswell.stats.results import Alternative, Comparison, Effect, Note
 from groundswell.stats.samples import Pair, Reference, Sample
 from groundswell.stats.sequences import Looks
 
-__all__ = ["Settings", "arm_interval", "bounded", "compare", "contrast", "relative_error"]
+__all__ = [
+    "SKEWNESS_UNITS",
+    "Geometry",
+    "Settings",
+    "arm_interval",
+    "bounded",
+    "compare",
+    "contrast",
+    "geometry_of",
+    "relative_error",
+]
 
 TestName = Literal["welch", "pooled", "z"]
 
@@ -65,13 +75,18 @@ class Settings:
         if self.relative not in ("fieller", "delta"):
             raise InvalidInput("relative", self.relative, "must be fieller or delta")
 
+    @property
+    def normal_quantile(self) -> float:
+        """The two-sided quantile of the normal at ``alpha``."""
+        return -float(ndtri(self.alpha / 2.0))
+
 
 def compare(treatment: Sample | Moments, baseline: Sample | Moments, settings: Settings | None = None) -> Comparison:
     """Compare two independent arms. ``Moments`` of one variable are means, of two a ratio (numerator, denominator).
 
     >>> result = compare(Moments.of([3.0, 4.0, 5.0, 6.0]), Moments.of([1.0, 2.0, 3.0, 4.0]))
     >>> result.absolute.estimate, round(result.p_value, 4)
-    (2.0, 0.0707)
+    (2.0, 0.071)
     """
     return contrast(Pair(_sample(treatment), _sample(baseline)), settings)
 
@@ -108,7 +123,7 @@ def contrast(pair: Pair, settings: Settings | None = None) -> Comparison:
         absolute=geometry.absolute(q, chosen.alternative),
         relative=relative,
         p_value=p,
-        relative_p_value=geometry.relative_p(p, df, chosen),
+        relative_p_value=None if relative.estimate is None else geometry.relative_p(p, df, chosen),
         statistic=z,
         degrees_of_freedom=None if df == math.inf else df,
         always_valid=always,
@@ -128,18 +143,26 @@ def arm_interval(sample: Sample, alpha: float = limits.alpha_default) -> Effect:
     if sample.estimate is None or sample.variance is None:
         return Effect(sample.estimate, reason=sample.reason)
     half = float(stdtrit(sample.df, 1.0 - alpha / 2.0)) * math.sqrt(sample.error_variance)
-    return Effect(sample.estimate, sample.estimate - half, sample.estimate + half)
+    if not math.isfinite(half):
+        return Effect(sample.estimate, reason=sample.reason or "the variance is beyond what a double holds")
+    return Effect(sample.estimate, sample.estimate - half, sample.estimate + half, sample.reason)
 
 
 def relative_error(pair: Pair) -> float | None:
     """Return the standard error of the relative effect to first order; None where the baseline's mean is 0."""
-    geometry, _ = _geometry(pair, "z")
-    return geometry.delta_error() if geometry.c != 0.0 else None
+    geometry = geometry_of(pair, "z")
+    error = geometry.delta_error() if geometry.c != 0.0 else math.inf
+    return error if math.isfinite(error) else None
+
+
+def geometry_of(pair: Pair, test: TestName) -> Geometry:
+    """Return a pair's difference, what it is relative to, and their variances."""
+    return _geometry(pair, test)[0]
 
 
 @dataclass(frozen=True, slots=True)
-class _Geometry:
-    """Difference ``d`` and reference ``c``: their variances and covariance.
+class Geometry:
+    """What a comparison is made of: difference ``d`` and reference ``c``: their variances and covariance.
 
     ``lift_at`` is the lift at which the delta method is linearised.
     """
@@ -167,22 +190,29 @@ class _Geometry:
         if c == 0.0:
             return Effect(reason=_NO_REFERENCE)
         lift = self.d / c
-        if not math.isfinite(lift):
+        if not abs(lift) <= _LIFT_MAX:
             return Effect(reason=_NO_REFERENCE)
         if settings.relative == "delta":
             half = q * self.delta_error()
+            if not half <= _LIFT_MAX:
+                return Effect(lift, reason=_UNBOUNDED)
             return bounded(lift, lift - half, lift + half, settings.alternative)
-        v_dc = self.v_dc if self.c > 0.0 else -self.v_dc
+        low, high = self.fieller(q)
+        if low is None or high is None:
+            return Effect(lift, reason=_UNBOUNDED)
+        return bounded(lift, low, high, settings.alternative)
+
+    def fieller(self, q: float) -> tuple[float | None, float | None]:
+        """Return Fieller's bounds of the lift at ``q`` standard errors; None where they are unbounded."""
+        c, v_dc = abs(self.c), self.v_dc if self.c > 0.0 else -self.v_dc
         a = c * c - q * q * self.v_c
         if a <= 0.0:
-            return Effect(lift, reason=_UNBOUNDED)
+            return None, None
         b = self.d * c - q * q * v_dc
         inner = c * c * self.v_d - 2.0 * self.d * c * v_dc + self.d * self.d * self.v_c
         root = q * math.sqrt(max(0.0, inner - q * q * (self.v_d * self.v_c - v_dc * v_dc)))
         low, high = (b - root) / a, (b + root) / a
-        if not (math.isfinite(low) and math.isfinite(high)):
-            return Effect(lift, reason=_UNBOUNDED)
-        return bounded(lift, low, high, settings.alternative)
+        return (low, high) if math.isfinite(low) and math.isfinite(high) else (None, None)
 
     def relative_p(self, p: float, df: float, settings: Settings) -> float | None:
         """Return the p-value of no lift; Fieller's is that of no difference."""
@@ -228,7 +258,8 @@ def _nothing(pair: Pair, settings: Settings, reason: str, notes: tuple[Note, ...
     d = lift = None
     if treatment.estimate is not None and baseline.estimate is not None:
         d = treatment.estimate - baseline.estimate
-        lift = d / abs(baseline.estimate) if baseline.estimate != 0.0 else None
+        lift = d / abs(baseline.estimate) if baseline.estimate != 0.0 else math.inf
+        lift = lift if abs(lift) <= _LIFT_MAX else None
     return Comparison(
         method=_TESTS[settings.test],
         alpha=settings.alpha,
@@ -256,7 +287,7 @@ def _nothing(pair: Pair, settings: Settings, reason: str, notes: tuple[Note, ...
     )
 
 
-def _geometry(pair: Pair, test: TestName) -> tuple[_Geometry, float]:
+def _geometry(pair: Pair, test: TestName) -> tuple[Geometry, float]:
     """Return the difference and what it is relative to, and the degrees of freedom of its variance."""
     treatment, baseline = pair.treatment, pair.baseline
     assert treatment.estimate is not None
@@ -270,7 +301,7 @@ def _geometry(pair: Pair, test: TestName) -> tuple[_Geometry, float]:
         v_c = baseline.error_variance
         reference = pair.reference or Reference(baseline.estimate, v_c, -v_c)
         return (
-            _Geometry(d, v_d, reference.value, reference.variance, reference.covariance, reference.lift_at),
+            Geometry(d, v_d, reference.value, reference.variance, reference.covariance, reference.lift_at),
             math.inf if test == "z" else df,
         )
     v_t, v_c = treatment.error_variance, baseline.error_variance
@@ -282,13 +313,13 @@ def _geometry(pair: Pair, test: TestName) -> tuple[_Geometry, float]:
         v_t, v_c = pooled / treatment.count, pooled / baseline.count
     else:
         df = math.inf if test == "z" else _satterthwaite(((v_t, treatment.df), (v_c, baseline.df)))
-    return _Geometry(d, v_t + v_c, baseline.estimate, v_c, -v_c, None), df
+    return Geometry(d, v_t + v_c, baseline.estimate, v_c, -v_c, None), df
 
 
 def _satterthwaite(parts: tuple[tuple[float, float], ...]) -> float:
     """Return the degrees of freedom of a sum of variances, in shares so that squares neither overflow nor vanish."""
     total = sum(v for v, _ in parts)
-    return 1.0 / sum((v / total) ** 2 / df for v, df in parts if v != 0.0)
+    return 1.0 / sum((v / total) * (v / total) / df for v, df in parts if v != 0.0)
 
 
 def _quantile(alpha: float, df: float, alternative: Alternative) -> float:
@@ -309,7 +340,7 @@ def _diagnose(sample: Sample, name: str) -> tuple[Note, ...]:
     """Warn where the normal approximation is not to be trusted (Kohavi et al. 2014: 355 * skewness^2 units)."""
     if sample.skewness is None:
         return ()
-    needed = _SKEWNESS_UNITS * sample.skewness * sample.skewness
+    needed = SKEWNESS_UNITS * sample.skewness * sample.skewness
     if sample.count >= needed:
         return ()
     return (
@@ -333,5 +364,6 @@ _UNBOUNDED = (
     "the baseline's mean is not clearly different from 0, so the relative effect has no bounded interval; "
     "use the absolute effect or wait for more units"
 )
-_SKEWNESS_UNITS = 355.0
+_LIFT_MAX = 1e100  # a lift beyond it has a baseline of nothing
+SKEWNESS_UNITS = 355.0
 _DEFAULT = Settings()

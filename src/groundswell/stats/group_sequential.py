@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -229,6 +230,7 @@ def boundaries(
     return _boundaries(plan, fractions, drift, earlier, last=last)[0]
 
 
+@lru_cache(maxsize=256)
 def planned_drift(plan: GroupPlan) -> float:
     """Return the standardised effect at full information that the plan detects with its power at its planned looks.
 
@@ -357,7 +359,7 @@ def _solve(probability: Callable[[float], float], target: float) -> float:
     """Return where the decreasing ``probability`` of a boundary meets ``target``; inf where nothing is to be spent."""
     if target <= _NOTHING:
         return math.inf
-    return solve(lambda x: probability(x) - target, -_Z_FAR, _Z_FAR)
+    return solve(lambda x: probability(x) - target, -_Z_FAR, _Z_FAR, tolerance=1e-15)
 
 
 def _check(fractions: Sequence[float]) -> None:

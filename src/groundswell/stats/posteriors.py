@@ -88,7 +88,7 @@ def posterior(
     >>> t, c = Sample.of_proportion(540, 5000), Sample.of_proportion(500, 5000)
     >>> result = posterior(t, c, prior=Prior(0.0, 0.05))
     >>> round(result.chance_to_win, 3), round(result.effect.estimate, 3)
-    (0.832, 0.031)
+    (0.782, 0.031)
     """
     chosen = prior or Prior()
     _check_better(better)
@@ -107,13 +107,17 @@ def posterior(
     needs_scale = relative or chosen.on == "relative"
     estimate = result.relative.estimate if relative else result.absolute.estimate
     if estimate is None or error is None or error <= 0.0 or (needs_scale and not scale):
-        why = result.relative.reason or "the baseline's mean is 0: there is nothing to be relative to"
+        why = result.relative.reason or "the baseline's mean is too near 0 to be relative to"
         return _unknown(words, why, result.warnings, relative=relative)
     mean, sd = chosen.mean, chosen.sd
     if (chosen.on == "relative") is not relative:
         factor = abs(scale or 0.0) if chosen.on == "relative" else 1.0 / abs(scale or 0.0)
         mean, sd = mean * factor, None if sd is None else sd * factor
     after_mean, after_sd = combine(estimate, error, mean, sd)
+    if not (abs(after_mean) < _BELIEF_MAX and 0.0 < after_sd < _BELIEF_MAX):
+        return _unknown(
+            words, "the baseline's mean is too near 0 to be relative to", result.warnings, relative=relative
+        )
     return _normal(
         after_mean, after_sd, relative=relative, better=better, alpha=alpha, prior=words, notes=result.warnings
     )
@@ -314,6 +318,7 @@ def _words(prior: Prior) -> str:
 
 _QUANTILES, _COMPLEMENTS, _MASS = _quantile_nodes()
 _TAIL = 12.0
+_BELIEF_MAX = 1e100  # a lift beyond it is a baseline of nothing
 _ASSUMPTIONS = (
     "units are independent of each other",
     "effects of experiments like this one are spread as the prior says",

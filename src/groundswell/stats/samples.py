@@ -12,6 +12,7 @@ Formulas
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,9 @@ from groundswell.stats.results import Note
 
 __all__ = ["Pair", "Reference", "Sample", "moments_from_sums"]
 
+_MEAN_MAX = 1e100  # squares, cubes and products of what is allowed here still are doubles
+_SQUARE_MAX = 1e200
+_TOO_LARGE = "the values are larger than 1e100: rescale the metric"
 _COUNT_EXACT_MAX = 2**53  # a double no longer tells neighbours apart beyond it
 _DENOMINATOR_CV_MAX = 0.1
 _NOT_FINITE = "the moments are not finite: a value was NaN or infinite, or a sum overflowed; check the metric's values"
@@ -54,8 +58,9 @@ class Sample:
         if count == 0:
             return cls(0, None, None, reason="no unit in this arm")
         mean, m2 = float(moments.mean[0]), float(moments.m2[0, 0])
-        if not (math.isfinite(mean) and math.isfinite(m2)):
-            return cls(count, None, None, reason=_NOT_FINITE)
+        reason = usable((mean,), (m2,))
+        if reason is not None:
+            return cls(count, None, None, reason=reason)
         if m2 < 0.0:
             raise InvalidInput("moments.m2", m2, "must be >= 0: it is a sum of squares")
         if count == 1:
@@ -72,18 +77,19 @@ class Sample:
             return cls(0, None, None, kind="ratio", reason="no unit in this arm")
         y, x = moments.mean.tolist()
         (yy, xy), (_, xx) = moments.m2.tolist()
-        reason = None if all(map(math.isfinite, (y, x, yy, xy, xx))) else _NOT_FINITE
-        if x == 0.0 or not math.isfinite(y / x):
-            reason = reason or _DIVIDE_BY_NOTHING
+        reason = usable((y, x), (yy, xy, xx))
+        if reason is None and (x == 0.0 or usable((y / x,), ()) is not None):
+            reason = _DIVIDE_BY_NOTHING
         if reason is not None:
             return cls(count, None, None, kind="ratio", reason=reason)
         ratio = y / x
         if count == 1:
             return cls(1, ratio, None, kind="ratio", reason="one unit only: a variance needs two")
         variance = max(0.0, yy - 2.0 * ratio * xy + ratio * ratio * xx) / (count - 1) / x / x
-        if not math.isfinite(variance):
+        if usable((), (variance,)) is not None:
             return cls(count, None, None, kind="ratio", reason=_DIVIDE_BY_NOTHING)
-        notes = () if xx / (count - 1) / count <= (_DENOMINATOR_CV_MAX * x) ** 2 else (_UNSTEADY,)
+        steady = math.sqrt(xx / (count - 1) / count) <= _DENOMINATOR_CV_MAX * abs(x)
+        notes = () if steady else (_UNSTEADY,)
         return cls(count, ratio, variance, float(count - 1), kind="ratio", notes=notes)
 
     @classmethod
@@ -165,9 +171,22 @@ def moments_from_sums(count: int, sums: ArrayLike, products: ArrayLike) -> Momen
 def shape_of(count: int, m2: float, m3: float, m4: float) -> tuple[float | None, float | None]:
     """Return skewness and excess kurtosis; None where the values are all alike, or so small that squares vanish."""
     cube, fourth = m2 * math.sqrt(m2), m2 * m2
-    if not (fourth > 0.0 and cube > 0.0 and math.isfinite(m3) and math.isfinite(m4) and math.isfinite(fourth)):
+    if not (fourth > 0.0 and cube > 0.0 and math.isfinite(fourth)):
         return None, None
-    return m3 * math.sqrt(count) / cube, m4 * count / fourth - 3.0
+    skewness, kurtosis = m3 * math.sqrt(count) / cube, m4 * count / fourth - 3.0
+    # no sample of n values is more skewed than its root: what is comes from moments that contradict each other
+    if not (abs(skewness) <= math.sqrt(count) + 1.0 and math.isfinite(kurtosis)):
+        return None, None
+    return skewness, kurtosis
+
+
+def usable(means: Iterable[float], squares: Iterable[float]) -> str | None:
+    """Return why moments cannot be computed with; None where they can."""
+    if not (all(map(math.isfinite, means := tuple(means))) and all(map(math.isfinite, squares := tuple(squares)))):
+        return _NOT_FINITE
+    if any(abs(x) > _MEAN_MAX for x in means) or any(abs(x) > _SQUARE_MAX for x in squares):
+        return _TOO_LARGE
+    return None
 
 
 def _checked(moments: Moments, k: int) -> int:

@@ -166,7 +166,7 @@ def _deviations(nu: float) -> tuple[Floats, Floats]:
 def _dunnett(c: float, load: Floats, nu: float) -> float:
     """Return P(all |T_i| <= c)."""
     s, weight = _deviations(nu)
-    rest = np.sqrt(1.0 - load * load)
+    rest = np.sqrt(np.maximum(_REST_MIN, 1.0 - load * load))
     centre = _Z[:, np.newaxis] * load
     inside = np.ones((len(s), len(_Z)))
     for i in range(len(load)):
@@ -190,6 +190,7 @@ def _quantile(beyond: Callable[[float], float], alpha: float) -> float:
     return solve(lambda c: beyond(c) - alpha, low, high, tolerance=1e-10)
 
 
+_REST_MIN = 1e-10  # an arm whose error is nothing beside the baseline's
 _REACH = 10.0
 _DF_NORMAL = 1e6
 _CRITICAL_MAX = 1e6
