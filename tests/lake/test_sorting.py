@@ -56,7 +56,9 @@ def expected_duplicates(values: list[Row]) -> dict[int, bool]:
             groups.setdefault((unit, event), []).append(place)
     dropped: dict[int, bool] = {}
     for places in groups.values():
-        kept, *others = sorted(places, key=lambda place: (values[place][2], last(values[place][1]), place))
+        kept, *others = sorted(
+            places, key=lambda place: (values[place][2], last(values[place][1]), values[place][4] or 0, place)
+        )
         dropped |= {place: values[place][4] != values[kept][4] for place in others}
     return dropped
 

@@ -119,7 +119,8 @@ def _duplicates(table: pa.Table, known: Longs, keys: _Keys) -> Duplicates:
     rows = known[np.isin(keys.events[known], repeated)]
     some = keys.of(rows)
     contents = _longs(table, "content_hash")
-    rows = rows[np.lexsort((rows, contents[rows], some.ts, some.received, some.events, some.units))]
+    ties = np.where(_nulls(table, "content_hash"), 0, contents)  # as the engine breaks them
+    rows = rows[np.lexsort((rows, ties[rows], some.ts, some.received, some.events, some.units))]
     some = keys.of(rows)
     again = (some.units[1:] == some.units[:-1]) & (some.events[1:] == some.events[:-1])
     drop = np.concatenate([[False], again])
