@@ -75,10 +75,10 @@ def test_a_hostile_dead_letter_is_listed_and_shown_without_a_command(run: Run, s
     (letter,) = listing["letters"]
 
     listed = run("dead-letters", "list", data=data).stdout
-    shown = run("dead-letters", "show", letter[0], data=data).stdout
+    shown = run("dead-letters", "show", letter["id"], data=data).stdout
     asked = run("sql", "select chr(27) || chr(8238) as x from events limit 3", data=data).stdout
 
-    assert "\x1b]0;x\x07\x9bgift" in letter
+    assert letter["type"] == "\x1b]0;x\x07\x9bgift"
     assert r"\x1b" in listed
     assert r"\x1b\u202e" in asked
     assert OBEYED.isdisjoint(listed + shown + asked)
